@@ -1,0 +1,27 @@
+//! How a GPU computes a graph: the only crate that names wgpu.
+//!
+//! [`Gpu`] opens a device and decides its [`Tier`]. [`Session`] compiles a graph for it (passes, memory plan, packed
+//! weights, pipelines, bind groups) and runs it. The core is async; native targets have `*_blocking` wrappers.
+#![deny(missing_docs)]
+
+mod compile;
+mod error;
+mod faults;
+mod gpu;
+mod options;
+mod pipeline;
+mod profile;
+mod reflect;
+mod run;
+mod session;
+pub mod suite;
+
+pub use error::Error;
+pub use gpu::{AdapterReport, Gpu};
+pub use kiln_graph::Tier;
+pub use options::{Checks, CompileOptions, GpuOptions, Part, Precision};
+pub use pipeline::validate;
+pub use profile::{Profile, ProfileRow};
+pub use reflect::{BindingKind, Reflection, reflect};
+pub use session::{Cancel, MemoryReport, Session};
+pub use wgpu;

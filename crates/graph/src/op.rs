@@ -1,0 +1,111 @@
+//! The op contract.
+
+use std::any::Any;
+use std::fmt::Debug;
+
+use crate::{Epilogue, Launch, LengthError, Tensor, TensorDesc, Tier};
+
+/// An op that cannot take its inputs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{op} of ({}): {reason}", list(.inputs))]
+pub struct OpError {
+    /// The op's name.
+    pub op: &'static str,
+    /// Its inputs.
+    pub inputs: Vec<TensorDesc>,
+    /// What was expected, or what is not supported.
+    pub reason: String,
+}
+
+fn list(inputs: &[TensorDesc]) -> String {
+    let inputs: Vec<String> = inputs.iter().map(ToString::to_string).collect();
+    inputs.join(", ")
+}
+
+impl OpError {
+    /// An error of this op on these inputs.
+    pub fn new(op: &'static str, inputs: &[TensorDesc], reason: impl Into<String>) -> Self {
+        Self { op, inputs: inputs.to_vec(), reason: reason.into() }
+    }
+}
+
+impl From<LengthError> for OpError {
+    fn from(error: LengthError) -> Self {
+        Self { op: "tensor", inputs: Vec::new(), reason: error.to_string() }
+    }
+}
+
+/// What an op's launch reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Io<'a> {
+    /// The op's inputs, then the epilogue's operands.
+    pub inputs: &'a [TensorDesc],
+    /// The op's outputs.
+    pub outputs: &'a [TensorDesc],
+    /// Which inputs are constant, and so may be packed.
+    pub constant: &'a [bool],
+    /// Elementwise work to do on output 0 before it is stored; empty unless [`Op::fuses_epilogue`].
+    pub epilogue: &'a Epilogue,
+}
+
+impl Io<'_> {
+    /// Whether input `index` is constant.
+    pub fn is_constant(&self, index: usize) -> bool {
+        self.constant.get(index).copied().unwrap_or(false)
+    }
+}
+
+/// A computation on tensors: its shape rule, its definition and the kernels that compute it.
+///
+/// Ops are immutable values. Implement this in any crate to add one; see the README.
+pub trait Op: Any + Debug + Send + Sync {
+    /// The op's name: a field's term in snake case.
+    fn name(&self) -> &'static str;
+
+    /// Descriptions of the outputs, or an error that says what was expected. Must reject whatever
+    /// [`Op::reference`] and [`Op::launches`] cannot take.
+    fn infer(&self, inputs: &[TensorDesc]) -> Result<Vec<TensorDesc>, OpError>;
+
+    /// The definition: scalar loops with f64 accumulators, rounded once at the end.
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>, OpError>;
+
+    /// Launches that compute the op on a device of this tier, best guess first. Called with inputs that
+    /// [`Op::infer`] accepted and at least one element in some output.
+    fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError>;
+
+    /// The op's attributes, stable between runs, for cache keys.
+    fn attributes(&self) -> String {
+        format!("{self:?}")
+    }
+
+    /// Floating-point operations, a multiply-add counted as two.
+    fn flops(&self, io: &Io) -> u64 {
+        io.outputs.iter().map(|out| out.len() as u64).sum()
+    }
+
+    /// Bytes that have to be read and written at least.
+    fn bytes(&self, io: &Io) -> u64 {
+        io.inputs.iter().chain(io.outputs).map(|desc| desc.bytes() as u64).sum()
+    }
+
+    /// Whether the launches apply [`Io::epilogue`] to output 0.
+    fn fuses_epilogue(&self) -> bool {
+        false
+    }
+
+    /// Pairs (input, output) where the output starts as the input's bytes and the launches bind the output alone: a
+    /// scatter, a cache that is appended to. The planner lets both share a buffer, or has the input copied first.
+    fn starts_as(&self) -> &'static [(usize, usize)] {
+        &[]
+    }
+
+    /// Whether output 0 is input 0's bytes under another description, so that nothing runs.
+    fn is_view(&self) -> bool {
+        false
+    }
+}
+
+/// The op as type `T`, where it is one.
+pub fn downcast<T: Op>(op: &dyn Op) -> Option<&T> {
+    (op as &dyn Any).downcast_ref()
+}

@@ -1,0 +1,2 @@
+//! Which graphs: models, their weights and their pre- and post-processing.
+#![deny(missing_docs)]

@@ -1,0 +1,80 @@
+//! The table of WGSL files.
+
+use crate::Unit;
+
+macro_rules! files {
+    ($($(#[$meta:meta])* $name:ident = $path:literal;)*) => {
+        $(
+            $(#[$meta])*
+            pub const $name: Unit = Unit::file($path, include_str!(concat!("../wgsl/", $path)));
+        )*
+
+        /// Every file, for tools that list or check them.
+        pub const FILES: &[Unit] = &[$($name),*];
+    };
+}
+
+files! {
+    // ---- element types: `Elem`, `Elem4`
+    /// f32 elements.
+    ELEM_F32 = "elem/f32.wgsl";
+    /// f16 elements.
+    ELEM_F16 = "elem/f16.wgsl";
+    /// i32 elements.
+    ELEM_I32 = "elem/i32.wgsl";
+    /// u32 elements; truth values too.
+    ELEM_U32 = "elem/u32.wgsl";
+
+    // ---- shared functions
+    /// `group_index`: a workgroup's place in the run of groups.
+    GRID = "lib/grid.wgsl";
+    /// Elementwise functions on `vec4<f32>`.
+    MATH = "lib/math.wgsl";
+
+    // ---- epilogue operands
+    /// Operand 0, four elements a load.
+    OPERAND0_VEC4 = "epilogue/operand0_vec4.wgsl";
+    /// Operand 1, four elements a load.
+    OPERAND1_VEC4 = "epilogue/operand1_vec4.wgsl";
+    /// Operand 2, four elements a load.
+    OPERAND2_VEC4 = "epilogue/operand2_vec4.wgsl";
+    /// Operand 3, four elements a load.
+    OPERAND3_VEC4 = "epilogue/operand3_vec4.wgsl";
+    /// Operand 0, an element at a time.
+    OPERAND0_SCALAR = "epilogue/operand0_scalar.wgsl";
+    /// Operand 1, an element at a time.
+    OPERAND1_SCALAR = "epilogue/operand1_scalar.wgsl";
+    /// Operand 2, an element at a time.
+    OPERAND2_SCALAR = "epilogue/operand2_scalar.wgsl";
+    /// Operand 3, an element at a time.
+    OPERAND3_SCALAR = "epilogue/operand3_scalar.wgsl";
+
+    // ---- matrix products
+    /// An element an invocation, for any extents and strides.
+    MATMUL_NAIVE = "matmul/naive.wgsl";
+
+    // ---- convolutions
+
+    // ---- attention
+
+    // ---- normalisation
+
+    // ---- sampling in space
+
+    // ---- moves
+
+    // ---- reductions
+
+    // ---- vision and generation
+
+    // ---- elementwise
+    /// A chain of elementwise functions over a tensor, four elements a load.
+    ELEMENTWISE_VEC4 = "elementwise/elementwise_vec4.wgsl";
+    /// A chain of elementwise functions over a tensor of any length.
+    ELEMENTWISE_SCALAR = "elementwise/elementwise_scalar.wgsl";
+}
+
+/// Epilogue operands where the result's last extent is a multiple of 4.
+pub const OPERANDS_VEC4: &[Unit] = &[OPERAND0_VEC4, OPERAND1_VEC4, OPERAND2_VEC4, OPERAND3_VEC4];
+/// Epilogue operands for any extent.
+pub const OPERANDS_SCALAR: &[Unit] = &[OPERAND0_SCALAR, OPERAND1_SCALAR, OPERAND2_SCALAR, OPERAND3_SCALAR];

@@ -1,0 +1,2 @@
+alias Elem = i32;
+alias Elem4 = vec4<i32>;

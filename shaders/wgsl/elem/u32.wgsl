@@ -1,0 +1,2 @@
+alias Elem = u32;
+alias Elem4 = vec4<u32>;

@@ -1,0 +1,48 @@
+//! Tests that need a device. Each is reported as ignored where there is none, and fails instead where
+//! `KILN_REQUIRE_GPU=1`.
+
+mod parity;
+
+use kiln::engine::{Gpu, GpuOptions};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A test that gets the device.
+fn trial(
+    name: String,
+    gpu: &Result<Gpu, String>,
+    test: impl FnOnce(&Gpu) -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let required = std::env::var("KILN_REQUIRE_GPU").is_ok_and(|value| value == "1");
+    match gpu {
+        Ok(gpu) => {
+            let gpu = gpu.clone();
+            Trial::test(name, move || test(&gpu))
+        }
+        Err(error) if required => {
+            let error = error.clone();
+            Trial::test(name, move || Err(error.into()))
+        }
+        Err(_) => Trial::test(name, || Ok(())).with_ignored_flag(true),
+    }
+}
+
+/// The device, unless `KILN_NO_GPU=1` asks for none.
+fn open() -> Result<Gpu, String> {
+    if std::env::var("KILN_NO_GPU").is_ok_and(|value| value == "1") {
+        return Err("KILN_NO_GPU is set".into());
+    }
+    Gpu::open_blocking(&GpuOptions::default()).map_err(|error| error.to_string())
+}
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // A device runs one test at a time; software ones use every core for it.
+    arguments.test_threads.get_or_insert(1);
+    let gpu = open();
+    match &gpu {
+        Ok(gpu) => println!("device: {}", gpu.describe()),
+        Err(error) => println!("no device: {error}"),
+    }
+    let trials = parity::trials(&gpu);
+    libtest_mimic::run(&arguments, trials).exit();
+}
