@@ -97,7 +97,12 @@ struct Compiler<'a> {
     /// Bytes of constants, and of everything else that is not pooled.
     weight_bytes: u64,
     other_bytes: u64,
+    /// Bytes written since the device was last waited for.
+    pending: u64,
 }
+
+/// Bytes of uploads in flight: the driver layer keeps a copy of each until it is done.
+const MAX_PENDING: u64 = 64 << 20;
 
 /// Compiles a graph for a device.
 pub(crate) async fn compile(
@@ -117,6 +122,7 @@ pub(crate) async fn compile(
         folder: ConstantFolder::new(graph, weights),
         weight_bytes: 0,
         other_bytes: 0,
+        pending: 0,
     };
     compiler.find_roots();
     let steps = compiler.choose_launches()?;
@@ -530,8 +536,16 @@ impl<'a> Compiler<'a> {
         Ok(region.buffer)
     }
 
-    async fn write(&self, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<(), Error> {
-        crate::run::write(self.gpu, buffer, 0, bytes).await
+    async fn write(&mut self, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<(), Error> {
+        crate::run::write(self.gpu, buffer, 0, bytes).await?;
+        self.pending += bytes.len() as u64;
+        if self.pending > MAX_PENDING {
+            self.pending = 0;
+            let encoder = self.gpu.guarded.device.create_command_encoder(&Default::default());
+            self.gpu.guarded.submit(encoder.finish()).await?;
+            self.gpu.guarded.finish().await?;
+        }
+        Ok(())
     }
 
     async fn whole(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Region, Error> {

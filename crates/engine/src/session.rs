@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kiln_graph::{Graph, GraphError, Tensor, WeightSource};
+use kiln_graph::{Graph, GraphError, Tensor, WeightSource, passes};
 
 use crate::compile::{Compiled, GUARD, Instruction, compile};
 use crate::profile::{Profile, ProfileRow};
@@ -66,7 +66,7 @@ impl Session {
         options: &CompileOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, Error> {
-        let graph = graph.clone();
+        let graph = if options.fuse { passes::optimise(graph.clone())? } else { graph.clone() };
         let compiled = compile(gpu, &graph, weights, options, progress).await?;
         Ok(Self { gpu: gpu.clone(), graph, compiled, guarded_pool: options.guard })
     }
