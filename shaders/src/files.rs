@@ -30,6 +30,12 @@ files! {
     GRID = "lib/grid.wgsl";
     /// Elementwise functions on `vec4<f32>`.
     MATH = "lib/math.wgsl";
+    /// Input x and output y, four elements at a time.
+    ACCESS_VEC4 = "lib/access_vec4.wgsl";
+    /// Input x and output y, an element at a time.
+    ACCESS_SCALAR = "lib/access_scalar.wgsl";
+    /// Sums and maxima over a workgroup through shared memory.
+    REDUCE_WORKGROUP = "lib/reduce_workgroup.wgsl";
 
     // ---- epilogue operands
     /// Operand 0, four elements a load.
@@ -58,6 +64,18 @@ files! {
     // ---- attention
 
     // ---- normalisation
+    /// What row kernels multiply deviations by, and their parameters.
+    NORM_ROWS_FACTOR = "norm/rows_factor.wgsl";
+    /// Normalises rows, a row an invocation.
+    NORM_ROWS_LANE = "norm/rows_lane.wgsl";
+    /// Normalises rows, a row a workgroup.
+    NORM_ROWS_WORKGROUP = "norm/rows_workgroup.wgsl";
+    /// Softmax or its logarithm, and what rows without one give.
+    SOFTMAX_KIND = "softmax/kind.wgsl";
+    /// Softmax of rows, a row an invocation.
+    SOFTMAX_ROWS_LANE = "softmax/rows_lane.wgsl";
+    /// Softmax of rows, a row a workgroup.
+    SOFTMAX_ROWS_WORKGROUP = "softmax/rows_workgroup.wgsl";
 
     // ---- sampling in space
 

@@ -253,9 +253,9 @@ pub const FAMILIES: &[Family] = families![
     matmul, // Convolutions.
     // Attention.
     // Elementwise.
-    unary,
-    binary,
-    // Normalisation.
+    unary, binary, // Normalisation.
+    layer_norm,
+    softmax,
     // Sampling in space.
     // Moves.
     // Reductions.
