@@ -1,7 +1,9 @@
 //! Tests that need a device. Each is reported as ignored where there is none, and fails instead where
 //! `KILN_REQUIRE_GPU=1`.
 
+mod faults;
 mod parity;
+mod session;
 
 use kiln::engine::{Gpu, GpuOptions};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -43,6 +45,8 @@ fn main() {
         Ok(gpu) => println!("device: {}", gpu.describe()),
         Err(error) => println!("no device: {error}"),
     }
-    let trials = parity::trials(&gpu);
+    let mut trials = parity::trials(&gpu);
+    trials.extend(session::trials(&gpu));
+    trials.extend(faults::trials(&gpu));
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -125,6 +125,7 @@ pub(crate) async fn compile(
         pending: 0,
     };
     compiler.find_roots();
+    compiler.take_over_states();
     let steps = compiler.choose_launches()?;
     compiler.compile(steps, progress).await
 }
@@ -139,6 +140,32 @@ impl<'a> Compiler<'a> {
                 && !self.constant[input.index()]
             {
                 self.root[output.index()] = self.root[input.index()];
+            }
+        }
+    }
+
+    /// A state's new value takes over the state's own buffer where the op that makes it starts from it (a cache that is
+    /// appended to) and nobody reads the old content afterwards.
+    fn take_over_states(&mut self) {
+        let graph = self.graph;
+        let mut last_read = vec![0; graph.values().len()];
+        for (i, node) in graph.nodes().iter().enumerate() {
+            for input in &node.inputs {
+                last_read[self.root[input.index()].index()] = i;
+            }
+        }
+        for (_, value) in graph.outputs() {
+            last_read[self.root[value.index()].index()] = usize::MAX;
+        }
+        for (i, node) in graph.nodes().iter().enumerate() {
+            for &(input, output) in node.op.starts_as() {
+                let (Some(&old), Some(&new)) = (node.inputs.get(input), node.outputs.get(output)) else {
+                    continue;
+                };
+                let state = self.root[old.index()];
+                if graph.updates().contains(&(state, new)) && last_read[state.index()] == i {
+                    self.root[new.index()] = state;
+                }
             }
         }
     }
@@ -167,8 +194,7 @@ impl<'a> Compiler<'a> {
             for input in &node.inputs {
                 wanted[input.index()] = true;
             }
-            let view = node.outputs.first().is_some_and(|out| self.root[out.index()] != *out);
-            if view {
+            if node.op.is_view() && node.outputs.first().is_some_and(|out| self.root[out.index()] != *out) {
                 continue;
             }
             steps.push(Step { node, launch: self.choose(node)? });
@@ -294,6 +320,9 @@ impl<'a> Compiler<'a> {
                 }
             }
             for output in &step.node.outputs {
+                if self.root[output.index()] != *output {
+                    continue;
+                }
                 need_of.insert(*output, needs.len());
                 needs.push(Need { bytes: padded(graph.desc(*output).bytes()), first: now, last: now });
             }

@@ -1,0 +1,24 @@
+//! The suite's negative control: on a device that computes nothing, every case with an answer other than zero fails.
+
+use kiln::engine::suite::{Outcome, all_cases};
+use kiln::engine::{Gpu, GpuOptions};
+
+#[test]
+fn a_device_that_does_nothing_fails_every_case_with_an_answer() {
+    let gpu = Gpu::noop(&GpuOptions::default());
+    let (mut failed, mut passed) = (0, Vec::new());
+    for run in all_cases(false) {
+        if !run.is_nonzero().expect("a case's definition") || run.case.op.is_view() {
+            continue;
+        }
+        for report in run.check_blocking(&gpu) {
+            match report.outcome {
+                Outcome::Passed => passed.push(format!("{} {}", report.id, report.launch)),
+                Outcome::Failed(_) => failed += 1,
+                Outcome::Skipped(_) => {}
+            }
+        }
+    }
+    assert!(failed > 100, "only {failed} cases ran");
+    assert!(passed.is_empty(), "passed without computing anything: {passed:#?}");
+}
