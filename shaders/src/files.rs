@@ -80,6 +80,16 @@ files! {
     // ---- sampling in space
 
     // ---- moves
+    /// `Item`: an f16.
+    ITEM_F16 = "moves/item_f16.wgsl";
+    /// `Item`: 4 bytes.
+    ITEM_4 = "moves/item_4.wgsl";
+    /// `Item`: 8 bytes.
+    ITEM_8 = "moves/item_8.wgsl";
+    /// `Item`: 16 bytes.
+    ITEM_16 = "moves/item_16.wgsl";
+    /// Items moved from a strided box to another.
+    STRIDED_COPY = "moves/strided_copy.wgsl";
 
     // ---- reductions
 

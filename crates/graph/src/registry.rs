@@ -258,6 +258,7 @@ pub const FAMILIES: &[Family] = families![
     softmax,
     // Sampling in space.
     // Moves.
+    reshape, permute, slice, concat, repeat,
     // Reductions.
     // Vision and generation.
 ];

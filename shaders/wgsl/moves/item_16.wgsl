@@ -1,0 +1,2 @@
+// Sixteen bytes of neighbouring elements, moved as bits.
+alias Item = vec4<u32>;

@@ -1,0 +1,2 @@
+// Eight bytes of neighbouring elements, moved as bits.
+alias Item = vec2<u32>;
