@@ -254,9 +254,7 @@ pub const FAMILIES: &[Family] = families![
     // Attention.
     // Elementwise.
     unary, binary, // Normalisation.
-    layer_norm,
-    softmax,
-    // Sampling in space.
+    layer_norm, softmax, // Sampling in space.
     // Moves.
     reshape, permute, slice, concat, repeat,
     // Reductions.
