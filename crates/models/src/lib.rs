@@ -1,2 +1,5 @@
 //! Which graphs: models, their weights and their pre- and post-processing.
 #![deny(missing_docs)]
+
+pub mod verify;
+pub mod weights;

@@ -1,0 +1,162 @@
+//! `kiln verify`: parity with somebody else's tensors.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use kiln::engine::{Gpu, GpuOptions, Precision};
+use kiln::models::verify::{Device, Gates, Options, Row, Verdict, ops};
+use kiln::models::weights::Folder;
+
+use crate::Outcome;
+
+/// Compare with expected tensors: `inputs.safetensors` in, `expected.safetensors` out.
+///
+/// DIR holds `config.json`, `inputs.safetensors` and `expected.safetensors`, or folders that do.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A folder of tensors, or a folder of such folders.
+    dir: PathBuf,
+    /// What computes: the CPU reference or a GPU.
+    #[arg(long, value_enum, default_value = "gpu")]
+    device: DeviceKind,
+    /// Storage type of weights and activations.
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionKind,
+    /// Tensors that Kiln does not compute are failures.
+    #[arg(long)]
+    strict: bool,
+    /// A tensor passes where its largest error is at most N times its own noise, f32 against f64.
+    #[arg(long, value_name = "N", default_value_t = 4.0)]
+    noise: f64,
+    /// A tensor passes where its normalised mean square error is at most X.
+    #[arg(long, value_name = "X")]
+    nmse: Option<f64>,
+    /// Each element has to be within A + R * |expected| too.
+    #[arg(long, value_name = "R")]
+    rtol: Option<f64>,
+    /// See --rtol.
+    #[arg(long, value_name = "A")]
+    atol: Option<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum DeviceKind {
+    Cpu,
+    Gpu,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum PrecisionKind {
+    F32,
+    F16,
+}
+
+/// How many tensors ended how.
+#[derive(Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    not_compared: usize,
+    out_of_range: usize,
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    let folders = find(&args.dir)?;
+    let gpu = match args.device {
+        DeviceKind::Cpu => None,
+        DeviceKind::Gpu => Some(Gpu::open_blocking(&GpuOptions::default())?),
+    };
+    let precision = match args.precision {
+        PrecisionKind::F32 => Precision::F32,
+        PrecisionKind::F16 => Precision::F16,
+    };
+    if let Some(gpu) = &gpu {
+        println!("on {}", gpu.info().name);
+        if precision == Precision::F16 && !gpu.tier().f16 {
+            bail!("{} does not offer f16", gpu.info().name);
+        }
+    }
+    let options = Options {
+        device: gpu.as_ref().map_or(Device::Cpu, Device::Gpu),
+        precision,
+        gates: Gates { nmse: args.nmse, noise: args.noise, atol: args.atol, rtol: args.rtol },
+    };
+    let mut counts = Counts::default();
+    for folder in &folders {
+        println!("{}", folder.display());
+        let mut each = |row| {
+            counts.add(&row, args.strict);
+            print(&row);
+        };
+        pollster::block_on(ops::verify(Arc::new(Folder::new(folder)), &options, &mut each))?;
+    }
+    if counts.not_compared > 0 {
+        println!("{} not compared", counts.not_compared);
+    }
+    if counts.out_of_range > 0 {
+        println!("{} out of f16 range", counts.out_of_range);
+    }
+    println!("{} passed, {} failed", counts.passed, counts.failed);
+    Ok(if counts.failed == 0 { Outcome::Done } else { Outcome::CheckFailed })
+}
+
+impl Counts {
+    fn add(&mut self, row: &Row, strict: bool) {
+        match &row.verdict {
+            Verdict::Passed => self.passed += 1,
+            Verdict::Failed(_) => self.failed += 1,
+            Verdict::NotCompared(_) => {
+                self.not_compared += 1;
+                self.failed += usize::from(strict);
+            }
+            Verdict::OutOfRange(_) => self.out_of_range += 1,
+        }
+    }
+}
+
+fn print(row: &Row) {
+    let shape = format!("{:?}", row.shape);
+    let mut line = format!("  {:<24} {shape:<20}", row.name);
+    if let Some(found) = &row.comparison {
+        line +=
+            &format!(" abs {:<9.2e} rel {:<9.2e} nmse {:<9.2e}", found.max_abs, found.max_rel, found.nmse);
+    }
+    if let Some(noise) = row.noise {
+        line += &format!(" noise {noise:<9.2e}");
+    }
+    line += &match &row.verdict {
+        Verdict::Passed => " pass".to_string(),
+        Verdict::Failed(reason) => format!(" FAIL: {reason}"),
+        Verdict::NotCompared(reason) => format!(" not compared: {reason}"),
+        Verdict::OutOfRange(reason) => format!(" out of f16 range: {reason}"),
+    };
+    println!("{line}");
+}
+
+/// The folders to verify: `dir`, or those directly and indirectly in it.
+fn find(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !dir.is_dir() {
+        bail!("{} is not a folder", dir.display());
+    }
+    if dir.join("expected.safetensors").is_file() {
+        return Ok(vec![dir.to_path_buf()]);
+    }
+    let mut inner = Vec::new();
+    for entry in std::fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            inner.push(path);
+        }
+    }
+    inner.sort();
+    let mut found = Vec::new();
+    for path in inner {
+        found.extend(find(&path).unwrap_or_default());
+    }
+    if found.is_empty() {
+        bail!("{} holds no expected.safetensors, and no folder in it does", dir.display());
+    }
+    Ok(found)
+}

@@ -1,0 +1,101 @@
+//! Parity with somebody else's tensors: `kiln verify`.
+//!
+//! A folder holds `inputs.safetensors`, `expected.safetensors` and a `config.json` that says what computes the one
+//! from the other: a list of single ops ([`ops`]).
+
+mod case;
+mod compare;
+pub mod ops;
+
+pub use case::OpCase;
+pub use compare::{Gates, Row, Verdict};
+
+use kiln_engine::{CompileOptions, Gpu, Precision, Session};
+use kiln_graph::{Graph, GraphError, Interpreter, LengthError, Tensor, WeightSource};
+
+use crate::weights::WeightError;
+
+/// A comparison that cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The graph cannot be built or computed.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The device cannot compute it.
+    #[error(transparent)]
+    Engine(#[from] kiln_engine::Error),
+    /// A tensor file cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    /// Elements do not fill a shape.
+    #[error(transparent)]
+    Length(#[from] LengthError),
+    /// A case's parameter is missing or is something else.
+    #[error("parameter {name:?} {reason}")]
+    Param {
+        /// The parameter.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A case lacks a tensor or holds an unfit one.
+    #[error("tensor {name:?} {reason}")]
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file is not what it should be.
+    #[error("{file}: {reason}")]
+    File {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Kiln does not compute this; the case is listed as not compared.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug)]
+pub enum Device<'a> {
+    /// The CPU reference.
+    Cpu,
+    /// A GPU.
+    Gpu(&'a Gpu),
+}
+
+/// How to verify.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// What computes.
+    pub device: Device<'a>,
+    /// Storage type.
+    pub precision: Precision,
+    /// When two tensors agree.
+    pub gates: Gates,
+}
+
+impl Device<'_> {
+    /// Computes a graph's outputs once.
+    pub(crate) async fn run(
+        self,
+        graph: Graph,
+        weights: &dyn WeightSource,
+        precision: Precision,
+        inputs: &[(&str, Tensor)],
+    ) -> Result<Vec<Tensor>, VerifyError> {
+        match self {
+            Device::Cpu => Ok(Interpreter::new(graph, weights)?.run(inputs)?),
+            Device::Gpu(gpu) => {
+                let options = CompileOptions { precision, ..Default::default() };
+                let session = Session::compile(gpu, &graph, weights, &options, &mut |_, _| {}).await?;
+                Ok(session.run(inputs).await?)
+            }
+        }
+    }
+}
