@@ -19,7 +19,6 @@ pub use binary::Binary;
 pub use concat::Concat;
 pub use layer_norm::LayerNorm;
 pub use matmul::Matmul;
-pub use matmul::Matmul;
 pub use permute::Permute;
 pub use repeat::{Expand, Repeat, RepeatInterleave};
 pub use reshape::{INFER, Reshape};
