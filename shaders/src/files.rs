@@ -62,6 +62,38 @@ files! {
     // ---- convolutions
 
     // ---- attention
+    /// What every attention kernel is told, and where heads lie.
+    ATTENTION_PARAMS = "attention/params.wgsl";
+    /// Queries, keys, values and results four elements at a time.
+    ATTENTION_VEC4 = "attention/vec4.wgsl";
+    /// Queries, keys, values and results an element at a time.
+    ATTENTION_SCALAR = "attention/scalar.wgsl";
+    /// No mask.
+    ATTENTION_MASK_NONE = "attention/mask_none.wgsl";
+    /// A mask of truth values.
+    ATTENTION_MASK_BOOL = "attention/mask_bool.wgsl";
+    /// A mask of addends.
+    ATTENTION_MASK_ADD = "attention/mask_add.wgsl";
+    /// Addends of the queries' type.
+    ATTENTION_MASK_ELEM = "attention/mask_elem.wgsl";
+    /// Addends in f32.
+    ATTENTION_MASK_F32 = "attention/mask_f32.wgsl";
+    /// All keys are valid.
+    ATTENTION_KEYS_ALL = "attention/keys_all.wgsl";
+    /// A number given at run time says how many keys are valid.
+    ATTENTION_KEYS_VALID = "attention/keys_valid.wgsl";
+    /// The first query stands at the first key.
+    ATTENTION_POSITION_ZERO = "attention/position_zero.wgsl";
+    /// A number given at run time says where the first query stands.
+    ATTENTION_POSITION_GIVEN = "attention/position_given.wgsl";
+    /// A query an invocation.
+    ATTENTION_ROWS = "attention/rows.wgsl";
+    /// New rows moved to their place in a cache.
+    CACHE_APPEND = "attention/cache_append.wgsl";
+    /// A cache of four elements an item.
+    CACHE_APPEND_VEC4 = "attention/cache_append_vec4.wgsl";
+    /// A cache of one element an item.
+    CACHE_APPEND_SCALAR = "attention/cache_append_scalar.wgsl";
 
     // ---- normalisation
     /// What row kernels multiply deviations by, and their parameters.

@@ -255,6 +255,11 @@ pub const FAMILIES: &[Family] = families![
     // Elementwise.
     unary, binary, // Normalisation.
     layer_norm, softmax, // Sampling in space.
+    attention, kv_cache, // Elementwise.
+    unary,
+    binary,
+    // Normalisation.
+    // Sampling in space.
     // Moves.
     reshape, permute, slice, concat, repeat,
     // Reductions.

@@ -1,9 +1,11 @@
 //! The ops: one file each, with the definition, the launches and the cases.
 
+pub mod attention;
 pub mod binary;
 pub mod concat;
 mod elementwise;
 pub mod layer_norm;
+pub mod kv_cache;
 pub mod matmul;
 pub mod permute;
 pub mod repeat;
@@ -15,9 +17,11 @@ mod strided;
 pub mod unary;
 pub(crate) mod units;
 
+pub use attention::{AttentionLayout, AttentionOptions, ScaledDotProductAttention};
 pub use binary::Binary;
 pub use concat::Concat;
 pub use layer_norm::LayerNorm;
+pub use kv_cache::CacheAppend;
 pub use matmul::Matmul;
 pub use permute::Permute;
 pub use repeat::{Expand, Repeat, RepeatInterleave};

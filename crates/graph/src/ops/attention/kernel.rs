@@ -1,0 +1,132 @@
+//! What the attention kernels share: units, parameters and bindings.
+
+use kiln_shaders::{self as shaders, Unit};
+
+use super::{ScaledDotProductAttention, Shapes};
+use crate::ops::units;
+use crate::{DType, Dispatch, Io, Kernel, Launch, Source, Tier, params};
+
+params! {
+    struct AttentionParams {
+        queries: u32, keys: u32, heads: u32, grouped: u32, causal: u32, scale: f32,
+        q_start: u32, q_row: u32, q_head: u32, k_start: u32, k_row: u32, v_start: u32, v_row: u32, v_head: u32,
+        mask_batch: u32, mask_head: u32, mask_query: u32, mask_key: u32, tiles: u32, batch_heads: u32,
+    }
+}
+
+/// One attention on one device.
+struct Build<'a> {
+    op: &'a ScaledDotProductAttention,
+    shapes: &'a Shapes,
+    dtype: DType,
+    /// Whether everything is read and written four elements at a time.
+    vec4: bool,
+}
+
+pub(super) fn launches(op: &ScaledDotProductAttention, shapes: &Shapes, io: &Io, tier: &Tier) -> Vec<Launch> {
+    let quads = |n: usize| n % 4 == 0;
+    let views = [shapes.q, shapes.k, shapes.v];
+    let vec4 = quads(shapes.head_dim)
+        && quads(shapes.value_dim)
+        && views.iter().all(|view| quads(view.offset) && quads(view.row_stride));
+    let build = Build { op, shapes, dtype: io.outputs[0].dtype, vec4 };
+    vec![build.rows(tier)]
+}
+
+impl Build<'_> {
+    /// The units that every kernel links.
+    fn units(&self, kernel: Unit) -> Vec<Unit> {
+        let s = self.shapes;
+        let constants = Unit::constants(&[
+            ("HEAD", s.head_dim as u32),
+            ("VALUE", s.value_dim as u32),
+            ("HEAD_QUADS", s.head_dim.div_ceil(4) as u32),
+            ("VALUE_QUADS", s.value_dim.div_ceil(4) as u32),
+        ]);
+        let access = if self.vec4 { shaders::ATTENTION_VEC4 } else { shaders::ATTENTION_SCALAR };
+        let mut parts = vec![
+            units::elem(self.dtype),
+            constants,
+            shaders::GRID,
+            shaders::ATTENTION_PARAMS,
+            access,
+            kernel,
+        ];
+        match s.mask.map(|mask| mask.dtype) {
+            None => parts.push(shaders::ATTENTION_MASK_NONE),
+            Some(DType::Bool) => parts.push(shaders::ATTENTION_MASK_BOOL),
+            Some(dtype) if dtype == self.dtype => {
+                parts.extend([shaders::ATTENTION_MASK_ADD, shaders::ATTENTION_MASK_ELEM]);
+            }
+            Some(_) => parts.extend([shaders::ATTENTION_MASK_ADD, shaders::ATTENTION_MASK_F32]),
+        }
+        parts.push(match s.kv_len {
+            None => shaders::ATTENTION_KEYS_ALL,
+            Some(_) => shaders::ATTENTION_KEYS_VALID,
+        });
+        parts.push(match s.position {
+            None => shaders::ATTENTION_POSITION_ZERO,
+            Some(_) => shaders::ATTENTION_POSITION_GIVEN,
+        });
+        parts
+    }
+
+    /// The parameters, with tiles of `queries` queries.
+    fn params(&self, queries: u32) -> AttentionParams {
+        let s = self.shapes;
+        let unit = if self.vec4 { 4 } else { 1 };
+        let units = |elements: usize| (elements / unit) as u32;
+        let scale = self.op.scale.map_or_else(|| 1.0 / (s.head_dim as f64).sqrt(), f64::from);
+        let [mask_batch, mask_head, mask_query, mask_key] =
+            s.mask.map_or([0; 4], |mask| mask.strides.map(|stride| stride as u32));
+        AttentionParams {
+            queries: s.queries as u32,
+            keys: s.keys as u32,
+            heads: s.heads as u32,
+            grouped: (s.heads / s.kv_heads) as u32,
+            causal: self.op.causal.into(),
+            scale: (scale * std::f64::consts::LOG2_E) as f32,
+            q_start: units(s.q.offset),
+            q_row: units(s.q.row_stride),
+            q_head: units(s.head_dim),
+            k_start: units(s.k.offset),
+            k_row: units(s.k.row_stride),
+            v_start: units(s.v.offset),
+            v_row: units(s.v.row_stride),
+            v_head: units(s.value_dim),
+            mask_batch,
+            mask_head,
+            mask_query,
+            mask_key,
+            tiles: (s.queries as u32).div_ceil(queries),
+            batch_heads: (s.batch * s.heads) as u32,
+            ..Default::default()
+        }
+    }
+
+    /// A dispatch of one workgroup a tile of `queries` queries of a head.
+    fn dispatch(&self, kernel: Kernel, queries: u32) -> Dispatch {
+        let s = self.shapes;
+        let params = self.params(queries);
+        let groups = u64::from(params.tiles) * u64::from(params.batch_heads);
+        let mut dispatch = Dispatch::new(kernel, params, groups)
+            .bind("q", Source::Input(s.q.input))
+            .bind("k", Source::Input(s.k.input))
+            .bind("v", Source::Input(s.v.input))
+            .bind("y", Source::Output(0));
+        let rest = [("mask", s.mask.map(|mask| mask.input)), ("kv_len", s.kv_len), ("position", s.position)];
+        for (name, input) in rest {
+            if let Some(input) = input {
+                dispatch = dispatch.bind(name, Source::Input(input));
+            }
+        }
+        dispatch
+    }
+
+    /// A query an invocation.
+    fn rows(&self, tier: &Tier) -> Launch {
+        let workgroup = if tier.software { 8 } else { 64.min(tier.limits.max_invocations) };
+        let kernel = Kernel::new(self.units(shaders::ATTENTION_ROWS)).set("WORKGROUP", workgroup);
+        Launch::one("rows", self.dispatch(kernel, workgroup))
+    }
+}

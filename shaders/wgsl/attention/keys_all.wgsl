@@ -1,0 +1,3 @@
+fn key_count() -> u32 {
+    return params.keys;
+}

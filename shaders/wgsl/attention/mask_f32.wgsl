@@ -1,0 +1,1 @@
+alias MaskElem = f32;

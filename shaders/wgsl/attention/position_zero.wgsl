@@ -1,0 +1,3 @@
+fn first_position() -> u32 {
+    return 0u;
+}
