@@ -256,9 +256,7 @@ pub const FAMILIES: &[Family] = families![
     unary, binary, // Normalisation.
     layer_norm, softmax, // Sampling in space.
     attention, kv_cache, // Elementwise.
-    unary,
-    binary,
-    // Normalisation.
+    unary, binary, // Normalisation.
     // Sampling in space.
     // Moves.
     reshape, permute, slice, concat, repeat,
