@@ -58,6 +58,30 @@ files! {
     // ---- matrix products
     /// An element an invocation, for any extents and strides.
     MATMUL_NAIVE = "matmul/naive.wgsl";
+    /// Register tiles without shared memory or barriers.
+    MATMUL_LANES = "matmul/lanes.wgsl";
+    /// Rows of a shared by the lanes of a subgroup.
+    MATMUL_LANES_ROWS_SHUFFLE = "matmul/lanes_rows_shuffle.wgsl";
+    /// Rows of a loaded by every lane.
+    MATMUL_LANES_ROWS_PLAIN = "matmul/lanes_rows_plain.wgsl";
+    /// Rows of a, four elements a load.
+    MATMUL_A_VEC4 = "matmul/a_vec4.wgsl";
+    /// Rows of a of any length.
+    MATMUL_A_SCALAR = "matmul/a_scalar.wgsl";
+    /// b in panels of eight columns.
+    MATMUL_B_PANELS = "matmul/b_panels.wgsl";
+    /// b row-major, four elements a load.
+    MATMUL_B_ROWS_VEC4 = "matmul/b_rows_vec4.wgsl";
+    /// b row-major, of any extents.
+    MATMUL_B_ROWS_SCALAR = "matmul/b_rows_scalar.wgsl";
+    /// b transposed, four elements a load.
+    MATMUL_B_COLUMNS_VEC4 = "matmul/b_columns_vec4.wgsl";
+    /// b transposed, of any extents.
+    MATMUL_B_COLUMNS_SCALAR = "matmul/b_columns_scalar.wgsl";
+    /// Rows of the result, four elements a store.
+    MATMUL_C_VEC4 = "matmul/c_vec4.wgsl";
+    /// Rows of the result of any length.
+    MATMUL_C_SCALAR = "matmul/c_scalar.wgsl";
 
     // ---- convolutions
 

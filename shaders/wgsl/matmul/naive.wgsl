@@ -17,6 +17,10 @@ struct Params {
     b_outer: u32,
     b_inner: u32,
     elements: u32,
+    // Where the first product starts.
+    a_start: u32,
+    b_start: u32,
+    c_start: u32,
 }
 
 override WORKGROUP = 64u;
@@ -41,13 +45,14 @@ fn main(
     let product = i / params.columns / params.rows;
     let outer = product / params.inner;
     let inner = product % params.inner;
-    var a_index = outer * params.a_outer + inner * params.a_inner + row * params.depth;
-    var b_index = outer * params.b_outer + inner * params.b_inner + column * params.b_column_stride;
+    var a_index = params.a_start + outer * params.a_outer + inner * params.a_inner + row * params.depth;
+    var b_index = params.b_start + outer * params.b_outer + inner * params.b_inner + column * params.b_column_stride;
     var sum = 0.0;
     for (var k = 0u; k < params.depth; k++) {
         sum += f32(a[a_index]) * f32(b[b_index]);
         a_index += 1u;
         b_index += params.b_depth_stride;
     }
-    c[i] = Elem(epilogue(vec4<f32>(sum), i, column).x);
+    let index = params.c_start + i;
+    c[index] = Elem(epilogue(vec4<f32>(sum), index, column).x);
 }

@@ -1,8 +1,13 @@
 //! Matrix products, linear layers among them.
 
+mod lanes;
 mod naive;
+pub(crate) mod panels;
+mod walk;
 
 use rayon::prelude::*;
+
+pub(crate) use walk::Walk;
 
 use crate::ops::Binary;
 use crate::registry::{Case, Fill};
@@ -138,7 +143,12 @@ impl Op for Matmul {
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let extents = self.extents(&io.inputs[..2])?;
-        Ok(vec![naive::launch(self, &extents, io, tier)?])
+        let mut launches = Vec::new();
+        if tier.software {
+            launches.push(lanes::launch(self, &extents, io, tier));
+        }
+        launches.push(naive::launch(self, &extents, io, tier));
+        Ok(launches)
     }
 
     fn flops(&self, io: &Io) -> u64 {
@@ -204,6 +214,7 @@ pub fn cases() -> Vec<Case> {
         (&[2, 1, 4, 8], &[1, 3, 8, 12]),
         (&[4, 8], &[3, 8, 5]),
         (&[3, 2, 17, 32], &[32, 20]),
+        (&[2, 1, 3, 1, 4, 8], &[1, 2, 1, 3, 8, 4]),
         (&[2, 0, 4], &[2, 4, 3]),
     ] {
         cases.push(product(false, a, b, floats()));

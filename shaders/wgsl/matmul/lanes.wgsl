@@ -1,0 +1,123 @@
+// c = epilogue(a b) without shared memory or barriers: ROWS x 8 sums a lane, in registers. For software rasterisers,
+// where each load is a loop over the lanes and a barrier suspends every one of them.
+//
+// A workgroup of LANES lanes computes ROWS x (8 LANES) of one product. Its lanes share the rows of a (unit `lanes_rows_*`)
+// and have eight columns of b each (unit `b_*`). Loops over registers are written out: a driver that does not unroll them
+// keeps the sums in memory.
+
+struct Params {
+    first_group: u32,
+    groups: u32,
+    rows: u32,
+    columns: u32,
+    depth: u32,
+    row_tiles: u32,
+    column_tiles: u32,
+    // Products: for product p = (outer, inner), a starts at outer * a_outer + inner * a_inner, b alike.
+    inner: u32,
+    a_outer: u32,
+    a_inner: u32,
+    b_outer: u32,
+    b_inner: u32,
+    // Where the first product starts.
+    a_start: u32,
+    b_start: u32,
+    c_start: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+// Eight sums of each of four rows: row r's are 2 r and 2 r + 1.
+alias Block = array<vec4<f32>, 8>;
+
+// Four terms of four sums: a along the depth, b's columns[i] its row i.
+fn add4(sum: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
+    return sum + a.x * b[0] + a.y * b[1] + a.z * b[2] + a.w * b[3];
+}
+
+fn add_rows(block: ptr<function, Block>, rows: ptr<function, Rows>, first: u32, k: u32, left: mat4x4<f32>, right: mat4x4<f32>) {
+    let a0 = row_quad(rows, first, k);
+    (*block)[0] = add4((*block)[0], a0, left);
+    (*block)[1] = add4((*block)[1], a0, right);
+    let a1 = row_quad(rows, first + 1u, k);
+    (*block)[2] = add4((*block)[2], a1, left);
+    (*block)[3] = add4((*block)[3], a1, right);
+    let a2 = row_quad(rows, first + 2u, k);
+    (*block)[4] = add4((*block)[4], a2, left);
+    (*block)[5] = add4((*block)[5], a2, right);
+    let a3 = row_quad(rows, first + 3u, k);
+    (*block)[6] = add4((*block)[6], a3, left);
+    (*block)[7] = add4((*block)[7], a3, right);
+}
+
+// Stores the first `count` rows of a block.
+fn store_block(block: ptr<function, Block>, index: u32, column: u32, count: u32) {
+    store_row(index, column, (*block)[0], (*block)[1]);
+    if count > 1u { store_row(index + params.columns, column, (*block)[2], (*block)[3]); }
+    if count > 2u { store_row(index + 2u * params.columns, column, (*block)[4], (*block)[5]); }
+    if count > 3u { store_row(index + 3u * params.columns, column, (*block)[6], (*block)[7]); }
+}
+
+fn store_row(index: u32, column: u32, left: vec4<f32>, right: vec4<f32>) {
+    store4(index, column, left);
+    store4(index + 4u, column + 4u, right);
+}
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) group_id: vec3<u32>,
+    @builtin(num_workgroups) counts: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let group = group_index(group_id, counts);
+    if group >= params.groups {
+        return;
+    }
+    // Row tiles come first, so that a tile of b is read from the cache by all of them.
+    let first_row = group % params.row_tiles * ROWS;
+    let tile = group / params.row_tiles;
+    let first_column = (tile % params.column_tiles * LANES + lane) * 8u;
+    let product = tile / params.column_tiles;
+    let outer = product / params.inner;
+    let inner = product % params.inner;
+    var rows = start_rows(params.a_start + outer * params.a_outer + inner * params.a_inner, first_row, lane);
+    let b_start = params.b_start + outer * params.b_outer + inner * params.b_inner;
+
+    // ROWS is a constant, and blocks past it cost nothing.
+    var block0: Block;
+    var block1: Block;
+    var block2: Block;
+    var block3: Block;
+    var block4: Block;
+    var block5: Block;
+    var block6: Block;
+    var block7: Block;
+    for (var k = 0u; k < params.depth; k += 4u) {
+        let left = load_b(b_start, k, first_column);
+        let right = load_b(b_start, k, first_column + 4u);
+        fetch_rows(&rows, k);
+        add_rows(&block0, &rows, 0u, k, left, right);
+        if ROWS > 4u { add_rows(&block1, &rows, 4u, k, left, right); }
+        if ROWS > 8u { add_rows(&block2, &rows, 8u, k, left, right); }
+        if ROWS > 12u { add_rows(&block3, &rows, 12u, k, left, right); }
+        if ROWS > 16u { add_rows(&block4, &rows, 16u, k, left, right); }
+        if ROWS > 20u { add_rows(&block5, &rows, 20u, k, left, right); }
+        if ROWS > 24u { add_rows(&block6, &rows, 24u, k, left, right); }
+        if ROWS > 28u { add_rows(&block7, &rows, 28u, k, left, right); }
+    }
+
+    // The blocks move up instead of being indexed, so that they can stay registers and the epilogue is there only once.
+    let last_row = min(ROWS, params.rows - first_row);
+    var index = params.c_start + (product * params.rows + first_row) * params.columns + first_column;
+    for (var row = 0u; row < last_row; row += 4u) {
+        store_block(&block0, index, first_column, last_row - row);
+        index += 4u * params.columns;
+        block0 = block1;
+        block1 = block2;
+        block2 = block3;
+        block3 = block4;
+        block4 = block5;
+        block5 = block6;
+        block6 = block7;
+    }
+}
