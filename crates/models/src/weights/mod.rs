@@ -1,12 +1,23 @@
 //! Weights: where they come from and what can be wrong with them.
+//!
+//! A [`Checkpoint`] is one safetensors file or several that an index file lists; a [`Recipe`] makes weights on the
+//! spot. Both are [`Weights`]: names and shapes at once, tensors one by one when a graph is compiled.
 
+mod checkpoint;
 mod files;
+mod recipe;
 mod safetensors;
 
+use std::collections::HashSet;
+
+use kiln_graph::{Graph, GraphError, Tensor, WeightSource};
+
 pub use ::safetensors::Dtype as FileDType;
+pub use checkpoint::Checkpoint;
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::Folder;
 pub use files::{Files, Memory};
+pub use recipe::Recipe;
 pub use safetensors::{Entry, SafeTensors};
 
 /// Weights that cannot be had. Each is one plain sentence that names the file.
@@ -40,4 +51,131 @@ pub enum WeightError {
         /// What is wrong.
         reason: String,
     },
+    /// The tensors are not those that the model wants.
+    #[error("{file} does not hold the model's weights: {mismatch}")]
+    Mismatch {
+        /// The file or folder.
+        file: String,
+        /// Every difference.
+        mismatch: Mismatch,
+    },
+}
+
+/// Every difference between the weights that a model wants and those that are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Wanted, not there.
+    pub missing: Vec<String>,
+    /// There, not wanted.
+    pub unused: Vec<String>,
+    /// Name, shape there, shape wanted.
+    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shapes: Vec<String> = self
+            .misshapen
+            .iter()
+            .map(|(name, has, wants)| format!("{name} {has:?} instead of {wants:?}"))
+            .collect();
+        let lists = [("missing", &self.missing), ("unused", &self.unused), ("of another shape", &shapes)];
+        let parts: Vec<String> = lists
+            .iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(what, names)| format!("{what}: {}", names.join(", ")))
+            .collect();
+        f.write_str(&parts.join("; "))
+    }
+}
+
+/// Weights whose names and shapes are known before they are read.
+pub trait Weights: WeightSource {
+    /// All names, sorted.
+    fn names(&self) -> Vec<String>;
+
+    /// A tensor's shape, or `None` where there is none of this name.
+    fn shape(&self, name: &str) -> Option<&[usize]>;
+
+    /// Where the weights come from, as errors show it.
+    fn display(&self) -> String;
+}
+
+/// Weights in memory.
+impl Weights for std::collections::HashMap<String, Tensor> {
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.get(name).map(Tensor::shape)
+    }
+
+    fn display(&self) -> String {
+        "the weights".into()
+    }
+}
+
+/// Checks that `weights` are those that the graph wants, with one error for all differences. Tensors for which
+/// `ignore` holds may be there unused.
+pub fn check(graph: &Graph, weights: &dyn Weights, ignore: &dyn Fn(&str) -> bool) -> Result<(), WeightError> {
+    let mut mismatch = Mismatch::default();
+    let mut wanted = HashSet::new();
+    for (name, value) in graph.weights() {
+        wanted.insert(name);
+        let shape = &graph.desc(value).shape;
+        match weights.shape(name) {
+            None => mismatch.missing.push(name.to_string()),
+            Some(has) if has != shape => {
+                mismatch.misshapen.push((name.to_string(), has.to_vec(), shape.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    let unused = |name: &String| !wanted.contains(name.as_str()) && !ignore(name);
+    mismatch.unused = weights.names().into_iter().filter(unused).collect();
+    mismatch.missing.sort();
+    mismatch.misshapen.sort();
+    if mismatch == Mismatch::default() {
+        return Ok(());
+    }
+    Err(WeightError::Mismatch { file: weights.display(), mismatch })
+}
+
+/// The graph's error of a weight that cannot be loaded.
+fn unloadable(name: &str, error: &WeightError) -> GraphError {
+    GraphError::Value { what: "weight", name: name.into(), reason: format!("cannot be loaded: {error}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use kiln_graph::Builder;
+
+    use super::*;
+
+    #[test]
+    fn one_error_lists_every_difference() {
+        let mut builder = Builder::new();
+        for (name, shape) in [("a", vec![2]), ("b", vec![3]), ("c", vec![4, 5]), ("d", vec![])] {
+            builder.weight(name, shape).unwrap();
+        }
+        let tensor = |shape: Vec<usize>| Tensor::f32(shape.clone(), vec![0.0; shape.iter().product()]).unwrap();
+        let weights: HashMap<String, Tensor> = [
+            ("a".to_string(), tensor(vec![2])),
+            ("c".to_string(), tensor(vec![5, 4])),
+            ("e".to_string(), tensor(vec![])),
+            ("position_ids".to_string(), tensor(vec![])),
+        ]
+        .into();
+        let graph = builder.finish();
+        let error = check(&graph, &weights, &|name| name == "position_ids").unwrap_err().to_string();
+        assert!(
+            error.contains("missing: b, d; unused: e; of another shape: c [5, 4] instead of [4, 5]"),
+            "{error}"
+        );
+    }
 }
