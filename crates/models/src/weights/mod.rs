@@ -163,7 +163,8 @@ mod tests {
         for (name, shape) in [("a", vec![2]), ("b", vec![3]), ("c", vec![4, 5]), ("d", vec![])] {
             builder.weight(name, shape).unwrap();
         }
-        let tensor = |shape: Vec<usize>| Tensor::f32(shape.clone(), vec![0.0; shape.iter().product()]).unwrap();
+        let tensor =
+            |shape: Vec<usize>| Tensor::f32(shape.clone(), vec![0.0; shape.iter().product()]).unwrap();
         let weights: HashMap<String, Tensor> = [
             ("a".to_string(), tensor(vec![2])),
             ("c".to_string(), tensor(vec![5, 4])),
