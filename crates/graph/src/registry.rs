@@ -248,18 +248,27 @@ macro_rules! families {
 }
 
 /// Every op family, by the file it stands in.
+#[rustfmt::skip]
 pub const FAMILIES: &[Family] = families![
     // Products.
-    matmul, // Convolutions.
+    matmul,
+    // Convolutions.
     // Attention.
+    attention,
+    kv_cache,
     // Elementwise.
-    unary, binary, // Normalisation.
-    layer_norm, softmax, // Sampling in space.
-    attention, kv_cache, // Elementwise.
-    unary, binary, // Normalisation.
+    unary,
+    binary,
+    // Normalisation.
+    layer_norm,
+    softmax,
     // Sampling in space.
     // Moves.
-    reshape, permute, slice, concat, repeat,
+    reshape,
+    permute,
+    slice,
+    concat,
+    repeat,
     // Reductions.
     // Vision and generation.
 ];
