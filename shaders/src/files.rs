@@ -134,6 +134,22 @@ files! {
     SOFTMAX_ROWS_WORKGROUP = "softmax/rows_workgroup.wgsl";
 
     // ---- sampling in space
+    /// Four channels an invocation: `Stored`, `Lanes`, `Bits`, `Ints`.
+    SPATIAL_LANES_VEC4 = "spatial/lanes_vec4.wgsl";
+    /// A channel an invocation.
+    SPATIAL_LANES_SCALAR = "spatial/lanes_scalar.wgsl";
+    /// `In` and `Out` are the tensors' element type.
+    SPATIAL_STORAGE_SAME = "spatial/storage_same.wgsl";
+    /// `Out` is f32.
+    SPATIAL_STORAGE_TO_F32 = "spatial/storage_to_f32.wgsl";
+    /// `In` is f32.
+    SPATIAL_STORAGE_FROM_F32 = "spatial/storage_from_f32.wgsl";
+    /// Weighted sums over rectangles of pixels, by tables of taps.
+    SPATIAL_RESAMPLE = "spatial/resample.wgsl";
+    /// Nearest-neighbour resizing by a table of positions.
+    SPATIAL_RESIZE_NEAREST = "spatial/resize_nearest.wgsl";
+    /// Nearest-neighbour upsampling by whole factors.
+    SPATIAL_REPEAT_NEAREST = "spatial/repeat_nearest.wgsl";
 
     // ---- moves
     /// `Item`: an f16.

@@ -263,6 +263,7 @@ pub const FAMILIES: &[Family] = families![
     layer_norm,
     softmax,
     // Sampling in space.
+    interpolate,
     // Moves.
     reshape,
     permute,

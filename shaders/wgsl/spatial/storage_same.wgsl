@@ -1,0 +1,3 @@
+// Read and written in the tensors' element type.
+alias In = Stored;
+alias Out = Stored;
