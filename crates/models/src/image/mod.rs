@@ -1,0 +1,11 @@
+//! Pictures in and out: decoding, the ecosystem's resampling, and what a model's processor does to pixels.
+
+mod decode;
+mod heat_map;
+mod processor;
+mod resample;
+
+pub use decode::{Picture, PictureError};
+pub use heat_map::overlay;
+pub use processor::{Crop, ImageProcessor, ProcessorError, Resize};
+pub use resample::{Filter, resize};
