@@ -84,6 +84,8 @@ files! {
     MATMUL_C_SCALAR = "matmul/c_scalar.wgsl";
 
     // ---- convolutions
+    /// Up to four output channels of a pixel an invocation, for any options.
+    CONV_DIRECT = "conv/direct.wgsl";
 
     // ---- attention
     /// What every attention kernel is told, and where heads lie.

@@ -253,6 +253,9 @@ pub const FAMILIES: &[Family] = families![
     // Products.
     matmul,
     // Convolutions.
+    conv1d,
+    conv2d,
+    conv_transpose2d,
     // Attention.
     attention,
     kv_cache,

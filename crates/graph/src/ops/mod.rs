@@ -3,6 +3,10 @@
 pub mod attention;
 pub mod binary;
 pub mod concat;
+mod conv;
+pub mod conv1d;
+pub mod conv2d;
+pub mod conv_transpose2d;
 mod elementwise;
 pub mod interpolate;
 pub mod kv_cache;
@@ -25,6 +29,10 @@ pub use attention::{AttentionLayout, AttentionOptions, ScaledDotProductAttention
 pub use binary::Binary;
 pub use concat::Concat;
 pub use interpolate::{Interpolate, InterpolateMode, InterpolateTo};
+pub use conv::Padding;
+pub use conv_transpose2d::ConvTranspose2d;
+pub use conv1d::Conv1d;
+pub use conv2d::Conv2d;
 pub use kv_cache::CacheAppend;
 pub use layer_norm::LayerNorm;
 pub use matmul::Matmul;
