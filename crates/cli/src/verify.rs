@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use kiln::engine::{Gpu, GpuOptions, Precision};
-use kiln::models::verify::{Device, Gates, Options, Row, Verdict, ops};
+use kiln::models::verify::{self, Device, Gates, Options, Row, Verdict, VerifyError};
 use kiln::models::weights::Folder;
 
 use crate::Outcome;
@@ -24,6 +24,9 @@ pub struct Args {
     /// Storage type of weights and activations.
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionKind,
+    /// Compare hidden layers too: tensors named `mid.*`. Nothing is fused across them.
+    #[arg(long)]
+    layers: bool,
     /// Tensors that Kiln does not compute are failures.
     #[arg(long)]
     strict: bool,
@@ -82,6 +85,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         device: gpu.as_ref().map_or(Device::Cpu, Device::Gpu),
         precision,
         gates: Gates { nmse: args.nmse, noise: args.noise, atol: args.atol, rtol: args.rtol },
+        layers: args.layers,
     };
     let mut counts = Counts::default();
     for folder in &folders {
@@ -90,7 +94,19 @@ pub fn run(args: &Args) -> Result<Outcome> {
             counts.add(&row, args.strict);
             print(&row);
         };
-        pollster::block_on(ops::verify(Arc::new(Folder::new(folder)), &options, &mut each))?;
+        let files = Arc::new(Folder::new(folder));
+        let result = pollster::block_on(verify::verify(files.clone(), &options, &mut each));
+        match result {
+            // One folder among several must not hide the others.
+            Err(error) if folders.len() > 1 => {
+                let verdict = match error {
+                    VerifyError::Unsupported(reason) => Verdict::NotCompared(reason),
+                    other => Verdict::Failed(other.to_string()),
+                };
+                verify::all(files, &verdict, &mut each)?;
+            }
+            other => other?,
+        }
     }
     if counts.not_compared > 0 {
         println!("{} not compared", counts.not_compared);

@@ -1,19 +1,24 @@
 //! Parity with somebody else's tensors: `kiln verify`.
 //!
 //! A folder holds `inputs.safetensors`, `expected.safetensors` and a `config.json` that says what computes the one
-//! from the other: a list of single ops ([`ops`]).
+//! from the other: a list of single ops ([`ops`]) or a model ([`models`]).
 
 mod case;
 mod compare;
+mod model;
+pub mod models;
 pub mod ops;
+
+use std::sync::Arc;
 
 pub use case::OpCase;
 pub use compare::{Gates, Row, Verdict};
+pub use model::{ModelRun, all, channels_second};
 
 use kiln_engine::{CompileOptions, Gpu, Precision, Session};
 use kiln_graph::{Graph, GraphError, Interpreter, LengthError, Tensor, WeightSource};
 
-use crate::weights::WeightError;
+use crate::weights::{Files, WeightError};
 
 /// A comparison that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +36,9 @@ pub enum VerifyError {
     /// Elements do not fill a shape.
     #[error(transparent)]
     Length(#[from] LengthError),
+    /// The model cannot be built or run.
+    #[error(transparent)]
+    Model(#[from] crate::Error),
     /// A case's parameter is missing or is something else.
     #[error("parameter {name:?} {reason}")]
     Param {
@@ -78,6 +86,23 @@ pub struct Options<'a> {
     pub precision: Precision,
     /// When two tensors agree.
     pub gates: Gates,
+    /// Whether hidden layers are compared too.
+    pub layers: bool,
+}
+
+/// Verifies a folder of single ops or of a model; `each` hears of every tensor. [`VerifyError::Unsupported`] where
+/// Kiln does not have the model.
+pub async fn verify(
+    files: Arc<dyn Files>,
+    options: &Options<'_>,
+    each: &mut dyn FnMut(Row),
+) -> Result<(), VerifyError> {
+    let config = model::config(&files)?;
+    if config.get("op").is_some() && config.get("cases").is_some() {
+        ops::verify(files, &config, options, each).await
+    } else {
+        model::verify(files, &config, options, each).await
+    }
 }
 
 impl Device<'_> {

@@ -1,0 +1,26 @@
+//! Models against expected tensors: one file a family, which turns a run's inputs into tensors.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+
+use kiln_graph::Tensor;
+
+use super::{ModelRun, VerifyError};
+
+mod vit;
+
+/// What a run computes: `logits`, `mid.layer0` ..., in the disk's layout.
+pub type Computed<'a> = Pin<Box<dyn Future<Output = Result<HashMap<String, Tensor>, VerifyError>> + 'a>>;
+
+/// A model family.
+pub struct Family {
+    /// Whether this name is one of the family's: a `model_type`, timm's `architecture`, or a `_class_name`.
+    pub matches: fn(&str) -> bool,
+    /// Default gates on NMSE, in f32 and in f16.
+    pub nmse: [f64; 2],
+    /// Computes a run.
+    pub run: for<'a> fn(&'a ModelRun<'a>) -> Computed<'a>,
+}
+
+/// The families that Kiln computes.
+pub const FAMILIES: &[Family] = &[vit::FAMILY];
