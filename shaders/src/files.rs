@@ -164,8 +164,42 @@ files! {
     ITEM_16 = "moves/item_16.wgsl";
     /// Items moved from a strided box to another.
     STRIDED_COPY = "moves/strided_copy.wgsl";
+    /// Rows picked by index.
+    GATHER = "moves/gather.wgsl";
+    /// Elements picked by index along an axis.
+    TAKE_ALONG = "moves/take_along.wgsl";
+    /// Parts put or added where indices say.
+    SCATTER = "moves/scatter.wgsl";
 
     // ---- reductions
+    /// `order_key`: floats as integers of the same order.
+    ORDER_FLOAT = "lib/order_float.wgsl";
+    /// `order_key`: signed integers as unsigned ones of the same order.
+    ORDER_I32 = "lib/order_i32.wgsl";
+    /// `order_key` of unsigned integers.
+    ORDER_U32 = "lib/order_u32.wgsl";
+    /// What a reduction does, and which elements it takes.
+    REDUCE_KIND = "reduce/reduce_kind.wgsl";
+    /// A reduction, an output an invocation.
+    REDUCE_LANE = "reduce/reduce_lane.wgsl";
+    /// A reduction, an output a workgroup.
+    REDUCE_WORKGROUP_OUTPUT = "reduce/reduce_workgroup_output.wgsl";
+    /// Index of the largest or smallest, a line an invocation.
+    ARG_REDUCE_LANE = "reduce/arg_reduce_lane.wgsl";
+    /// Index of the largest or smallest, a line a workgroup.
+    ARG_REDUCE_WORKGROUP = "reduce/arg_reduce_workgroup.wgsl";
+    /// Largest elements in order, by counting.
+    TOP_K_RANK = "reduce/top_k_rank.wgsl";
+    /// Largest elements in order, one after the other.
+    TOP_K_SELECT = "reduce/top_k_select.wgsl";
+    /// `Sum` of floats.
+    SUM_FLOAT = "reduce/sum_float.wgsl";
+    /// `Sum` of integers.
+    SUM_INTEGER = "reduce/sum_integer.wgsl";
+    /// Running sums, a line an invocation.
+    CUMSUM_LANE = "reduce/cumsum_lane.wgsl";
+    /// Running sums, a line a workgroup.
+    CUMSUM_WORKGROUP = "reduce/cumsum_workgroup.wgsl";
 
     // ---- vision and generation
 

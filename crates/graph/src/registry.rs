@@ -129,6 +129,12 @@ impl Case {
         self
     }
 
+    /// The same in f16 alone.
+    pub fn f16_only(mut self) -> Self {
+        self.dtypes = &[DType::F16];
+        self
+    }
+
     /// The same, judged by these gates. Say why beside the call.
     pub fn gate(mut self, gate: fn(DType) -> Gate) -> Self {
         self.gate = Some(gate);
@@ -174,7 +180,8 @@ impl Case {
                 let extents = if extents.is_empty() { "scalar".to_string() } else { extents.join("x") };
                 match fill.values {
                     Values::Uniform(..) => extents,
-                    Values::Integers(..) => format!("{extents}i"),
+                    Values::Integers(..) if fill.dtype == DType::F32 => format!("{extents}i"),
+                    Values::Integers(..) => format!("{extents}{}", fill.dtype),
                     Values::Given(_) => format!("{extents}g"),
                 }
             })
@@ -273,6 +280,13 @@ pub const FAMILIES: &[Family] = families![
     slice,
     concat,
     repeat,
+    gather,
+    scatter,
+    roll,
     // Reductions.
+    reduce,
+    arg_reduce,
+    top_k,
+    cumsum,
     // Vision and generation.
 ];

@@ -1,0 +1,2 @@
+// Sums of integers are made in their own type.
+alias Sum = Elem;
