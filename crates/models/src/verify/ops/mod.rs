@@ -11,13 +11,27 @@ use super::case::CaseType;
 use super::{Device, OpCase, Options, Row, Verdict, VerifyError};
 use crate::weights::{Files, SafeTensors};
 
+mod grid_sample;
+mod interpolate;
 mod matmul;
+mod pad;
+mod pixel_shuffle;
+mod pool;
 
 /// Makes a case's graph.
 pub type Build = fn(&mut OpCase) -> Result<(), VerifyError>;
 
 /// The families that Kiln computes, by the names of their folders.
-pub const FAMILIES: &[(&str, Build)] = &[("linear", matmul::build_linear), ("matmul", matmul::build)];
+#[rustfmt::skip]
+pub const FAMILIES: &[(&str, Build)] = &[
+    ("grid_sample", grid_sample::build),
+    ("interpolate", interpolate::build),
+    ("linear", matmul::build_linear),
+    ("matmul", matmul::build),
+    ("pad", pad::build),
+    ("pixel_shuffle", pixel_shuffle::build),
+    ("pool", pool::build),
+];
 
 /// Default gates on NMSE.
 const NMSE_F32: f64 = 1e-9;
