@@ -152,6 +152,30 @@ files! {
     SPATIAL_RESIZE_NEAREST = "spatial/resize_nearest.wgsl";
     /// Nearest-neighbour upsampling by whole factors.
     SPATIAL_REPEAT_NEAREST = "spatial/repeat_nearest.wgsl";
+    /// Maxima over windows.
+    SPATIAL_MAX_POOL = "spatial/max_pool.wgsl";
+    /// `store_index` of pools that give the maxima's places.
+    SPATIAL_STORE_INDEX = "spatial/store_index.wgsl";
+    /// `store_index` of pools that do not.
+    SPATIAL_STORE_NO_INDEX = "spatial/store_no_index.wgsl";
+    /// Padding and cropping by tables of positions.
+    SPATIAL_PAD = "spatial/pad.wgsl";
+    /// Channels to pixels.
+    SPATIAL_PIXEL_SHUFFLE = "spatial/pixel_shuffle.wgsl";
+    /// Pixels to channels.
+    SPATIAL_PIXEL_UNSHUFFLE = "spatial/pixel_unshuffle.wgsl";
+    /// Max unpooling: clears the places.
+    SPATIAL_UNPOOL_CLEAR = "spatial/unpool_clear.wgsl";
+    /// Max unpooling: pixels claim places.
+    SPATIAL_UNPOOL_CLAIM = "spatial/unpool_claim.wgsl";
+    /// Max unpooling: places fetch pixels.
+    SPATIAL_UNPOOL_FETCH = "spatial/unpool_fetch.wgsl";
+    /// Samples at the points of a grid.
+    SPATIAL_GRID_SAMPLE = "spatial/grid_sample.wgsl";
+    /// `Coordinate`: an f32.
+    SPATIAL_GRID_F32 = "spatial/grid_f32.wgsl";
+    /// `Coordinate`: an f16.
+    SPATIAL_GRID_F16 = "spatial/grid_f16.wgsl";
 
     // ---- moves
     /// `Item`: an f16.

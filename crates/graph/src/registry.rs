@@ -274,6 +274,11 @@ pub const FAMILIES: &[Family] = families![
     softmax,
     // Sampling in space.
     interpolate,
+    pool,
+    pad,
+    pixel_shuffle,
+    max_unpool,
+    grid_sample,
     // Moves.
     reshape,
     permute,

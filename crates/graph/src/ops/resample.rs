@@ -60,6 +60,18 @@ impl Taps {
     }
 }
 
+/// Cubic convolution (Keys 1981).
+pub(crate) fn cubic(x: f64, a: f64) -> f64 {
+    let x = x.abs();
+    if x <= 1.0 {
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    } else {
+        0.0
+    }
+}
+
 /// The definition: `x` of shape `[N, H, W, C]` to as many rows and columns as there are taps.
 pub(crate) fn reference(x: &Tensor, rows: &[Taps], columns: &[Taps]) -> Result<Tensor, OpError> {
     let &[batch, in_height, in_width, channels] = x.shape() else {

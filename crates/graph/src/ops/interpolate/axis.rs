@@ -1,7 +1,7 @@
 //! Which input positions an output position of one axis reads, and with which weights.
 
 use super::InterpolateMode;
-use crate::ops::resample::Taps;
+use crate::ops::resample::{Taps, cubic};
 
 /// One axis of a resize.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,18 +125,6 @@ impl Axis {
 
 fn triangle(x: f64) -> f64 {
     (1.0 - x.abs()).max(0.0)
-}
-
-/// Cubic convolution (Keys 1981).
-fn cubic(x: f64, a: f64) -> f64 {
-    let x = x.abs();
-    if x <= 1.0 {
-        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * a
-    } else {
-        0.0
-    }
 }
 
 #[cfg(test)]

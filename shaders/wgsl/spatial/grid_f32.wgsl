@@ -1,0 +1,2 @@
+// The points of a grid are f32.
+alias Coordinate = f32;

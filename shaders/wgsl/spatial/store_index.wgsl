@@ -1,0 +1,5 @@
+@group(0) @binding(4) var<storage, read_write> indices: array<Ints>;
+
+fn store_index(out: u32, at: Ints) {
+    indices[out] = at;
+}
