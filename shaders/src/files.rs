@@ -30,12 +30,18 @@ files! {
     GRID = "lib/grid.wgsl";
     /// Elementwise functions on `vec4<f32>`.
     MATH = "lib/math.wgsl";
-    /// Input x and output y, four elements at a time.
-    ACCESS_VEC4 = "lib/access_vec4.wgsl";
-    /// Input x and output y, an element at a time.
-    ACCESS_SCALAR = "lib/access_scalar.wgsl";
+    /// Input x, four elements at a time.
+    LOAD_VEC4 = "lib/load_vec4.wgsl";
+    /// Input x, an element at a time.
+    LOAD_SCALAR = "lib/load_scalar.wgsl";
+    /// Output y, four elements at a time.
+    STORE_VEC4 = "lib/store_vec4.wgsl";
+    /// Output y, an element at a time.
+    STORE_SCALAR = "lib/store_scalar.wgsl";
     /// Sums and maxima over a workgroup through shared memory.
     REDUCE_WORKGROUP = "lib/reduce_workgroup.wgsl";
+    /// The same for a workgroup of one invocation.
+    REDUCE_ALONE = "lib/reduce_alone.wgsl";
 
     // ---- epilogue operands
     /// Operand 0, four elements a load.
@@ -46,6 +52,10 @@ files! {
     OPERAND2_VEC4 = "epilogue/operand2_vec4.wgsl";
     /// Operand 3, four elements a load.
     OPERAND3_VEC4 = "epilogue/operand3_vec4.wgsl";
+    /// Operand 4, four elements a load.
+    OPERAND4_VEC4 = "epilogue/operand4_vec4.wgsl";
+    /// Operand 5, four elements a load.
+    OPERAND5_VEC4 = "epilogue/operand5_vec4.wgsl";
     /// Operand 0, an element at a time.
     OPERAND0_SCALAR = "epilogue/operand0_scalar.wgsl";
     /// Operand 1, an element at a time.
@@ -54,6 +64,10 @@ files! {
     OPERAND2_SCALAR = "epilogue/operand2_scalar.wgsl";
     /// Operand 3, an element at a time.
     OPERAND3_SCALAR = "epilogue/operand3_scalar.wgsl";
+    /// Operand 4, an element at a time.
+    OPERAND4_SCALAR = "epilogue/operand4_scalar.wgsl";
+    /// Operand 5, an element at a time.
+    OPERAND5_SCALAR = "epilogue/operand5_scalar.wgsl";
 
     // ---- matrix products
     /// An element an invocation, for any extents and strides.
@@ -132,6 +146,20 @@ files! {
     SOFTMAX_KIND = "softmax/kind.wgsl";
     /// Softmax of rows, a row an invocation.
     SOFTMAX_ROWS_LANE = "softmax/rows_lane.wgsl";
+    /// Softmax along another axis than the last, a line an invocation.
+    SOFTMAX_COLUMNS = "softmax/columns.wgsl";
+    /// Divides lines along another axis than the last by their lengths.
+    L2_COLUMNS = "norm/l2_columns.wgsl";
+    /// Batch normalisation by given statistics.
+    BATCH_NORM = "norm/batch.wgsl";
+    /// Group norm, first step: statistics of each channel over a part of the pixels.
+    GROUP_NORM_STATISTICS = "norm/group_statistics.wgsl";
+    /// Group norm, second step: statistics of each group.
+    GROUP_NORM_COMBINE = "norm/group_combine.wgsl";
+    /// Group norm, third step: the normalised elements.
+    GROUP_NORM_APPLY = "norm/group_apply.wgsl";
+    /// Group norm in one step, a group a workgroup.
+    GROUP_NORM_WORKGROUP = "norm/group_workgroup.wgsl";
     /// Softmax of rows, a row a workgroup.
     SOFTMAX_ROWS_WORKGROUP = "softmax/rows_workgroup.wgsl";
 
@@ -235,6 +263,8 @@ files! {
 }
 
 /// Epilogue operands where the result's last extent is a multiple of 4.
-pub const OPERANDS_VEC4: &[Unit] = &[OPERAND0_VEC4, OPERAND1_VEC4, OPERAND2_VEC4, OPERAND3_VEC4];
+pub const OPERANDS_VEC4: &[Unit] =
+    &[OPERAND0_VEC4, OPERAND1_VEC4, OPERAND2_VEC4, OPERAND3_VEC4, OPERAND4_VEC4, OPERAND5_VEC4];
 /// Epilogue operands for any extent.
-pub const OPERANDS_SCALAR: &[Unit] = &[OPERAND0_SCALAR, OPERAND1_SCALAR, OPERAND2_SCALAR, OPERAND3_SCALAR];
+pub const OPERANDS_SCALAR: &[Unit] =
+    &[OPERAND0_SCALAR, OPERAND1_SCALAR, OPERAND2_SCALAR, OPERAND3_SCALAR, OPERAND4_SCALAR, OPERAND5_SCALAR];

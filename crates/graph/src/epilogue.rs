@@ -105,8 +105,9 @@ impl Epilogue {
             .unwrap_or(0)
     }
 
-    /// Operands an epilogue may have: WGSL has units for so many.
-    pub const MAX_OPERANDS: usize = kiln_shaders::OPERANDS_VEC4.len();
+    /// Operands that fusion gives a node's epilogue at most. WGSL has units for two more, for ops whose own inputs
+    /// (a norm's weight and bias) are operands of the chain that they run.
+    pub const MAX_OPERANDS: usize = 4;
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {

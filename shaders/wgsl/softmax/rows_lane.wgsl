@@ -30,13 +30,13 @@ fn main(
         highest = max(highest, v);
         magnitude = max(magnitude, magnitudes(v));
     }
-    let largest = max_of(highest);
+    let largest = vec4<f32>(max_of(highest));
     var sums = vec4<f32>(0.0);
     for (var i = start; i < end; i += WIDTH) {
         sums += exp(x_load(i) - largest);
     }
-    let sum = sum_of(sums);
-    let none = has_none(max_bits_of(magnitude), largest, sum);
+    let sum = vec4<f32>(sum_of(sums));
+    let none = has_none(vec4<u32>(max_bits_of(magnitude)), largest, sum);
     for (var column = 0u; column < params.len; column += WIDTH) {
         let i = start + column;
         let value = select(softmax(x_load(i), largest, sum), not_a_number(i), none);

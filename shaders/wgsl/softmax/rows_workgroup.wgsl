@@ -28,15 +28,15 @@ fn main(
         highest = max(highest, v);
         magnitude = max(magnitude, magnitudes(v));
     }
-    let largest = reduce_max(max_of(highest), lane);
-    // NaN, counted, since it may not survive arithmetic.
-    let broken = reduce_max(select(0.0, 1.0, max_bits_of(magnitude) > INFINITE), lane) > 0.0;
+    let largest = vec4<f32>(reduce_max(max_of(highest), lane));
+    // Whether there is NaN, as a number that survives arithmetic.
+    let broken = reduce_max(select(0.0, 1.0, max_bits_of(magnitude) > INFINITE), lane);
     var sums = vec4<f32>(0.0);
     for (var column = lane * WIDTH; column < params.len; column += step) {
         sums += exp(x_load(start + column) - largest);
     }
-    let sum = reduce_sum(sum_of(sums), lane);
-    let none = broken || has_none(0u, largest, sum);
+    let sum = vec4<f32>(reduce_sum(sum_of(sums), lane));
+    let none = has_none(vec4<u32>(select(0u, INFINITE + 1u, broken > 0.0)), largest, sum);
     for (var column = lane * WIDTH; column < params.len; column += step) {
         let i = start + column;
         let value = select(softmax(x_load(i), largest, sum), not_a_number(i), none);

@@ -4,7 +4,7 @@ use kiln_shaders as shaders;
 
 use crate::launch::{Dispatch, Kernel, Launch, Source};
 use crate::ops::{Unary, units};
-use crate::{Epilogue, Io, Step, Tier, params};
+use crate::{Epilogue, Io, Step, TensorDesc, Tier, params};
 
 params! {
     struct Vec4Params { quads: u32, quads_a_row: u32 }
@@ -23,8 +23,13 @@ pub(super) fn launch(first: Option<Unary>, io: &Io, tier: &Tier) -> Launch {
 
 /// Applies a chain to input 0. The operands are inputs 1 and on.
 pub(super) fn launch_chain(chain: &Epilogue, io: &Io, tier: &Tier) -> Launch {
+    Launch::one("elementwise", dispatch(chain, Source::Input(0), 1, &io.outputs[0], tier))
+}
+
+/// A dispatch that applies a chain to `x` and stores output 0, of description `y`. The chain's operands are the inputs
+/// from `first` on.
+pub(super) fn dispatch(chain: &Epilogue, x: Source, first: usize, y: &TensorDesc, tier: &Tier) -> Dispatch {
     const WORKGROUP: u32 = 64;
-    let y = &io.outputs[0];
     let vec4 = y.last().is_multiple_of(4);
     let file = if vec4 { shaders::ELEMENTWISE_VEC4 } else { shaders::ELEMENTWISE_SCALAR };
     let mut parts = vec![units::elem(y.dtype), shaders::GRID, file];
@@ -39,6 +44,5 @@ pub(super) fn launch_chain(chain: &Epilogue, io: &Io, tier: &Tier) -> Launch {
         let params = ScalarParams { len: y.len() as u32, row: y.last() as u32, ..Default::default() };
         Dispatch::new(kernel, params, (y.len() as u64).div_ceil(u64::from(WORKGROUP)))
     };
-    let dispatch = dispatch.bind("x", Source::Input(0)).bind("y", Source::Output(0));
-    Launch::one("elementwise", chain.bind(dispatch, 1))
+    chain.bind(dispatch.bind("x", x).bind("y", Source::Output(0)), first)
 }

@@ -2,13 +2,10 @@
 
 use kiln_shaders as shaders;
 
-use crate::ops::Binary;
+use crate::ops::batch_norm::affine_steps;
 use crate::ops::rows::{Rows, chain, rows_of};
 use crate::registry::{Case, Fill};
-use crate::{
-    Builder, DType, GraphError, Io, Launch, Op, OpError, Spread, Step, Tensor, TensorDesc, Tier, Value,
-    params,
-};
+use crate::{Builder, DType, GraphError, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value, params};
 
 params! {
     struct NormParams { rows: u32, len: u32, eps: f32 }
@@ -37,20 +34,6 @@ impl LayerNorm {
     /// Elements normalised together.
     fn len(&self, x: &[usize]) -> usize {
         x[x.len() - self.axes..].iter().product()
-    }
-
-    /// Weight and bias as steps on the normalised rows.
-    fn steps(&self) -> Vec<Step> {
-        let step =
-            |function, operand| Step::Binary { function, operand, spread: Spread::Last, swapped: false };
-        let mut steps = Vec::new();
-        if self.weight {
-            steps.push(step(Binary::Mul, 0));
-        }
-        if self.bias {
-            steps.push(step(Binary::Add, usize::from(self.weight)));
-        }
-        steps
     }
 }
 
@@ -104,7 +87,7 @@ impl Op for LayerNorm {
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let x = &io.inputs[0];
         let len = self.len(&x.shape);
-        let chain = chain(self.steps(), io.epilogue);
+        let chain = chain(affine_steps(self.weight, self.bias), io.epilogue);
         let rows = Rows {
             rows: rows_of(io, len),
             len,
@@ -174,6 +157,8 @@ impl Builder {
 
 /// Cases: every combination of mean, weight and bias, lengths around the workgroups' sizes, rows far from zero.
 pub fn cases() -> Vec<Case> {
+    use crate::ops::{Binary, Unary};
+    use crate::{Epilogue, Spread, Step};
     let op = |axes, centred, weight, bias| LayerNorm { axes, centred, weight, bias, eps: 1e-5 };
     let x = || Fill::uniform(-2.0, 3.0);
     let w = || Fill::uniform(0.5, 1.5);
@@ -206,9 +191,9 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::new(op(1, true, false, false), [far]).f32_only());
     let constant = Fill::given(DType::F32, [3.7]).shape([2, 16]);
     cases.push(Case::new(op(1, true, true, true), [constant, w().shape([16]), x().shape([16])]));
-    let epilogue = crate::Epilogue {
+    let epilogue = Epilogue {
         steps: vec![
-            Step::Unary(crate::ops::Unary::Silu),
+            Step::Unary(Unary::Silu),
             Step::Binary { function: Binary::Add, operand: 0, spread: Spread::Full, swapped: false },
         ],
     };

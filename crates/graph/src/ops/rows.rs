@@ -2,8 +2,8 @@
 
 use kiln_shaders::{self as shaders, Unit};
 
-use crate::ops::units;
-use crate::{DType, Dispatch, Epilogue, Io, Kernel, Launch, Params, Source, Step, Tier};
+use crate::ops::{elementwise, units};
+use crate::{DType, Dispatch, Epilogue, Io, Kernel, Launch, Params, Source, Step, TensorDesc, Tier};
 
 /// A kernel pair over rows of consecutive elements.
 pub(super) struct Rows<'a> {
@@ -25,10 +25,9 @@ impl Rows<'_> {
     /// The launches, with `chain` applied to the result; its operands are inputs 1 and on.
     pub fn launches(&self, chain: &Epilogue, dtype: DType, tier: &Tier) -> Vec<Launch> {
         let vec4 = self.len.is_multiple_of(4);
-        let desc = crate::TensorDesc::new([self.rows, self.len], dtype);
+        let desc = TensorDesc::new([self.rows, self.len], dtype);
         let kernel = |own: &[Unit], workgroup: u32, reduce: bool| {
-            let access = if vec4 { shaders::ACCESS_VEC4 } else { shaders::ACCESS_SCALAR };
-            let mut parts = vec![units::elem(dtype), shaders::GRID, access];
+            let mut parts = vec![units::elem(dtype), shaders::GRID, units::load(vec4), units::store(vec4)];
             if reduce {
                 parts.push(shaders::REDUCE_WORKGROUP);
             }
@@ -58,6 +57,29 @@ impl Rows<'_> {
     }
 }
 
+/// A launch over the lines along another axis than the last of an input and output `x`, `chain` applied to them; its
+/// operands are inputs 1 and on.
+pub(super) fn columns(
+    own: &[Unit],
+    overrides: &[(&'static str, u32)],
+    params: impl Into<Params>,
+    lines: usize,
+    chain: &Epilogue,
+    x: &TensorDesc,
+) -> Launch {
+    const WORKGROUP: usize = 64;
+    let vec4 = x.last().is_multiple_of(4);
+    let mut parts = vec![units::elem(x.dtype), shaders::GRID, units::load(vec4), units::store(vec4)];
+    parts.extend_from_slice(own);
+    parts.extend(chain.units(x, vec4));
+    let kernel = Kernel::new(parts).set("WORKGROUP", WORKGROUP as u32);
+    let kernel = overrides.iter().fold(kernel, |kernel, &(name, value)| kernel.set(name, value));
+    let groups = (lines / if vec4 { 4 } else { 1 }).div_ceil(WORKGROUP);
+    let dispatch =
+        Dispatch::new(kernel, params, groups as u64).bind("x", Source::Input(0)).bind("y", Source::Output(0));
+    Launch::one("columns", chain.bind(dispatch, 1))
+}
+
 /// `own` steps, whose operands come first, then those of the epilogue.
 pub(super) fn chain(own: Vec<Step>, epilogue: &Epilogue) -> Epilogue {
     let mut chain = Epilogue { steps: own };
@@ -69,6 +91,41 @@ pub(super) fn chain(own: Vec<Step>, epilogue: &Epilogue) -> Epilogue {
         }
     }));
     chain
+}
+
+/// The steps of an epilogue that fit in a kernel that binds `bound` buffers besides operands, `own` operands among them
+/// its own, and the rest, which [`finish`] runs as a dispatch by itself.
+pub(super) fn fitting(
+    own: Vec<Step>,
+    bound: usize,
+    epilogue: &Epilogue,
+    tier: &Tier,
+) -> (Epilogue, Epilogue) {
+    let whole = chain(own.clone(), epilogue);
+    let room = (tier.limits.max_storage_buffers as usize).saturating_sub(bound);
+    if whole.operands() <= room.min(shaders::OPERANDS_VEC4.len()) {
+        (whole, Epilogue::default())
+    } else {
+        (Epilogue { steps: own }, epilogue.clone())
+    }
+}
+
+/// Runs the `rest` of an epilogue after a launch, which then writes to scratch memory instead of the output. The
+/// epilogue's operands are inputs `first` and on.
+pub(super) fn finish(mut launch: Launch, rest: &Epilogue, first: usize, io: &Io, tier: &Tier) -> Launch {
+    if rest.is_empty() {
+        return launch;
+    }
+    let y = &io.outputs[0];
+    let scratch = Source::Scratch(launch.scratch.len());
+    launch.scratch.push(y.bytes() as u64);
+    for binding in launch.dispatches.iter_mut().flat_map(|dispatch| &mut dispatch.bindings) {
+        if binding.source == Source::Output(0) {
+            binding.source = scratch;
+        }
+    }
+    launch.dispatches.push(elementwise::dispatch(rest, scratch, first, y, tier));
+    launch
 }
 
 /// Rows of so many elements in an op's first output.

@@ -2,12 +2,16 @@
 
 use kiln_shaders as shaders;
 
-use crate::ops::rows::{Rows, chain, rows_of};
+use crate::ops::rows::{Rows, chain, columns, rows_of};
 use crate::registry::{Case, Fill};
 use crate::{Builder, DType, GraphError, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value, params};
 
 params! {
     struct RowParams { rows: u32, len: u32 }
+}
+
+params! {
+    struct LineParams { lines: u32, len: u32, inner: u32, last: u32 }
 }
 
 /// `e^x / sum(e^x)` along an axis, or its logarithm, as PyTorch's `softmax` and `log_softmax`.
@@ -66,10 +70,20 @@ impl Op for Softmax {
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let x = &io.inputs[0];
         let [_, len, inner] = self.extents(&x.shape);
-        if inner != 1 {
-            return Err(OpError::new("softmax", io.inputs, "has no kernel for this axis yet"));
-        }
         let chain = chain(Vec::new(), io.epilogue);
+        if inner != 1 {
+            let units = [shaders::SOFTMAX_KIND, shaders::SOFTMAX_COLUMNS];
+            let overrides = [("LOGARITHM", u32::from(self.log))];
+            let lines = x.len() / len;
+            let params = LineParams {
+                lines: lines as u32,
+                len: len as u32,
+                inner: inner as u32,
+                last: x.last() as u32,
+                ..Default::default()
+            };
+            return Ok(vec![columns(&units, &overrides, params, lines, &chain, x)]);
+        }
         let rows = Rows {
             rows: rows_of(io, len),
             len,
@@ -104,7 +118,7 @@ impl Builder {
     }
 
     /// An axis counted from the end where it is negative. One that there is not stays one that there is not.
-    fn axis(&self, x: Value, axis: isize) -> usize {
+    pub(crate) fn axis(&self, x: Value, axis: isize) -> usize {
         let rank = self.shape(x).len() as isize;
         usize::try_from(if axis < 0 { axis + rank } else { axis }).unwrap_or(usize::MAX)
     }
@@ -124,6 +138,12 @@ pub fn cases() -> Vec<Case> {
         }
     }
     cases.push(Case::new(softmax, [x().shape([1030, 12])]));
+    for (axis, shape) in
+        [(1, &[2, 3, 7][..]), (0, &[2, 33, 5]), (0, &[9, 8]), (1, &[3, 65, 12]), (1, &[2, 5, 2, 2])]
+    {
+        cases.push(Case::new(Softmax { axis, log: false }, [x().shape(shape)]));
+        cases.push(Case::new(Softmax { axis, log: true }, [x().shape(shape)]));
+    }
     cases.push(Case::new(Softmax { axis: 3, log: false }, [x().shape([2, 3, 5, 50])]));
     cases.push(Case::new(softmax, [x().shape([0, 12])]));
     cases.push(Case::new(softmax, [x().shape([3, 0])]));
@@ -138,6 +158,7 @@ pub fn cases() -> Vec<Case> {
         ];
         cases.push(Case::new(op, [given(&rows, [5, 4])]));
         cases.push(Case::new(op, [given(&rows, [4, 5])]));
+        cases.push(Case::new(Softmax { axis: 0, ..op }, [given(&rows, [5, 4])]));
     }
     cases
 }

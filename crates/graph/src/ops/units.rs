@@ -13,3 +13,13 @@ pub(crate) fn elem(dtype: DType) -> Unit {
         DType::U32 | DType::Bool => shaders::ELEM_U32,
     }
 }
+
+/// The unit that defines `x`, `x_load` and `WIDTH`.
+pub(crate) fn load(vec4: bool) -> Unit {
+    if vec4 { shaders::LOAD_VEC4 } else { shaders::LOAD_SCALAR }
+}
+
+/// The unit that defines `y` and `y_store`.
+pub(crate) fn store(vec4: bool) -> Unit {
+    if vec4 { shaders::STORE_VEC4 } else { shaders::STORE_SCALAR }
+}

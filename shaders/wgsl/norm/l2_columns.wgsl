@@ -1,0 +1,42 @@
+// Divides lines along another axis than the last by their Euclidean lengths: x is [outer, len, inner], and an
+// invocation has a line, or four neighbours.
+
+struct Params {
+    first_group: u32,
+    groups: u32,
+    // outer * inner.
+    lines: u32,
+    len: u32,
+    inner: u32,
+    // Extent of the last axis.
+    last: u32,
+    // Smallest divisor.
+    eps: f32,
+}
+
+override WORKGROUP = 64u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) counts: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let line = (group_index(group, counts) * WORKGROUP + lane) * WIDTH;
+    if line >= params.lines {
+        return;
+    }
+    let start = line / params.inner * params.len * params.inner + line % params.inner;
+    let end = start + params.len * params.inner;
+    var squares = vec4<f32>(0.0);
+    for (var i = start; i < end; i += params.inner) {
+        let v = x_load(i);
+        squares += v * v;
+    }
+    let divisor = max(sqrt(squares), vec4<f32>(params.eps));
+    for (var i = start; i < end; i += params.inner) {
+        y_store(i, epilogue(x_load(i) / divisor, i, i % params.last));
+    }
+}
