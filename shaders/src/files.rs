@@ -72,6 +72,18 @@ files! {
     // ---- matrix products
     /// An element an invocation, for any extents and strides.
     MATMUL_NAIVE = "matmul/naive.wgsl";
+    /// The parameters of a product, and a workgroup's tile of it.
+    MATMUL_PRODUCT = "matmul/product.wgsl";
+    /// Tiles in shared memory.
+    MATMUL_TILED = "matmul/tiled.wgsl";
+    /// Sums of partial products.
+    MATMUL_REDUCE_SPLITS = "matmul/reduce_splits.wgsl";
+    /// At most 16 rows.
+    MATMUL_FEW_ROWS = "matmul/few_rows.wgsl";
+    /// Sums over a workgroup that is one subgroup.
+    MATMUL_FEW_ROWS_SUBGROUP = "matmul/few_rows_subgroup.wgsl";
+    /// Sums over a workgroup through shared memory.
+    MATMUL_FEW_ROWS_WORKGROUP = "matmul/few_rows_workgroup.wgsl";
     /// Register tiles without shared memory or barriers.
     MATMUL_LANES = "matmul/lanes.wgsl";
     /// Rows of a shared by the lanes of a subgroup.
@@ -96,6 +108,8 @@ files! {
     MATMUL_C_VEC4 = "matmul/c_vec4.wgsl";
     /// Rows of the result of any length.
     MATMUL_C_SCALAR = "matmul/c_scalar.wgsl";
+    /// Partial sums, kept for a reduction.
+    MATMUL_C_PARTIAL = "matmul/c_partial.wgsl";
 
     // ---- convolutions
     /// Up to four output channels of a pixel an invocation, for any options.

@@ -5,28 +5,6 @@
 // and have eight columns of b each (unit `b_*`). Loops over registers are written out: a driver that does not unroll them
 // keeps the sums in memory.
 
-struct Params {
-    first_group: u32,
-    groups: u32,
-    rows: u32,
-    columns: u32,
-    depth: u32,
-    row_tiles: u32,
-    column_tiles: u32,
-    // Products: for product p = (outer, inner), a starts at outer * a_outer + inner * a_inner, b alike.
-    inner: u32,
-    a_outer: u32,
-    a_inner: u32,
-    b_outer: u32,
-    b_inner: u32,
-    // Where the first product starts.
-    a_start: u32,
-    b_start: u32,
-    c_start: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-
 // Eight sums of each of four rows: row r's are 2 r and 2 r + 1.
 alias Block = array<vec4<f32>, 8>;
 
@@ -51,16 +29,16 @@ fn add_rows(block: ptr<function, Block>, rows: ptr<function, Rows>, first: u32, 
 }
 
 // Stores the first `count` rows of a block.
-fn store_block(block: ptr<function, Block>, index: u32, column: u32, count: u32) {
-    store_row(index, column, (*block)[0], (*block)[1]);
-    if count > 1u { store_row(index + params.columns, column, (*block)[2], (*block)[3]); }
-    if count > 2u { store_row(index + 2u * params.columns, column, (*block)[4], (*block)[5]); }
-    if count > 3u { store_row(index + 3u * params.columns, column, (*block)[6], (*block)[7]); }
+fn store_block(block: ptr<function, Block>, row: u32, column: u32, count: u32) {
+    store_row(row, column, (*block)[0], (*block)[1]);
+    if count > 1u { store_row(row + 1u, column, (*block)[2], (*block)[3]); }
+    if count > 2u { store_row(row + 2u, column, (*block)[4], (*block)[5]); }
+    if count > 3u { store_row(row + 3u, column, (*block)[6], (*block)[7]); }
 }
 
-fn store_row(index: u32, column: u32, left: vec4<f32>, right: vec4<f32>) {
-    store4(index, column, left);
-    store4(index + 4u, column + 4u, right);
+fn store_row(row: u32, column: u32, left: vec4<f32>, right: vec4<f32>) {
+    store4(row, column, left);
+    store4(row, column + 4u, right);
 }
 
 @compute @workgroup_size(LANES)
@@ -73,15 +51,10 @@ fn main(
     if group >= params.groups {
         return;
     }
-    // Row tiles come first, so that a tile of b is read from the cache by all of them.
-    let first_row = group % params.row_tiles * ROWS;
-    let tile = group / params.row_tiles;
-    let first_column = (tile % params.column_tiles * LANES + lane) * 8u;
-    let product = tile / params.column_tiles;
-    let outer = product / params.inner;
-    let inner = product % params.inner;
-    var rows = start_rows(params.a_start + outer * params.a_outer + inner * params.a_inner, first_row, lane);
-    let b_start = params.b_start + outer * params.b_outer + inner * params.b_inner;
+    let tile = tile_of(group);
+    let first_row = tile.row * ROWS;
+    let first_column = (tile.column * LANES + lane) * 8u;
+    var rows = start_rows(tile.a, first_row, lane);
 
     // ROWS is a constant, and blocks past it cost nothing.
     var block0: Block;
@@ -93,8 +66,8 @@ fn main(
     var block6: Block;
     var block7: Block;
     for (var k = 0u; k < params.depth; k += 4u) {
-        let left = load_b(b_start, k, first_column);
-        let right = load_b(b_start, k, first_column + 4u);
+        let left = load_b(tile.b, k, first_column);
+        let right = load_b(tile.b, k, first_column + 4u);
         fetch_rows(&rows, k);
         add_rows(&block0, &rows, 0u, k, left, right);
         if ROWS > 4u { add_rows(&block1, &rows, 4u, k, left, right); }
@@ -108,10 +81,9 @@ fn main(
 
     // The blocks move up instead of being indexed, so that they can stay registers and the epilogue is there only once.
     let last_row = min(ROWS, params.rows - first_row);
-    var index = params.c_start + (product * params.rows + first_row) * params.columns + first_column;
+    let c_row = tile.product * params.rows + first_row;
     for (var row = 0u; row < last_row; row += 4u) {
-        store_block(&block0, index, first_column, last_row - row);
-        index += 4u * params.columns;
+        store_block(&block0, c_row + row, first_column, last_row - row);
         block0 = block1;
         block1 = block2;
         block2 = block3;

@@ -1,10 +1,14 @@
 //! Matrix products, linear layers among them.
 
+mod few_rows;
 mod lanes;
 mod naive;
 pub(crate) mod panels;
+mod product;
+mod tiled;
 mod walk;
 
+use product::Product;
 use rayon::prelude::*;
 
 pub(crate) use walk::Walk;
@@ -143,11 +147,20 @@ impl Op for Matmul {
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let extents = self.extents(&io.inputs[..2])?;
+        // Software reads panels of columns fastest; a GPU needs them only where b cannot be read in vectors.
+        let in_place = Product::new(self, &extents, io, tier, false);
+        let pack = tier.software || !in_place.b_in_quads();
+        let product = Product::new(self, &extents, io, tier, pack);
         let mut launches = Vec::new();
         if tier.software {
-            launches.push(lanes::launch(self, &extents, io, tier));
+            launches.push(lanes::launch(&product));
         }
-        launches.push(naive::launch(self, &extents, io, tier));
+        launches.extend(few_rows::launch(&product));
+        launches.extend(tiled::launches(&product));
+        let largest = io.inputs.iter().chain(io.outputs).map(|desc| desc.bytes()).max().unwrap_or(0);
+        if largest as u64 <= tier.limits.max_binding_bytes || launches.is_empty() {
+            launches.push(naive::launch(self, &extents, io, tier));
+        }
         Ok(launches)
     }
 
@@ -161,14 +174,33 @@ impl Op for Matmul {
 }
 
 impl Builder {
-    /// `a b`.
+    /// `a b` as `torch.matmul`: a vector on the left is a row, one on the right a column, and the axis that it gets for
+    /// the purpose is taken from the result again.
     pub fn matmul(&mut self, a: Value, b: Value) -> Result<Value, GraphError> {
-        self.op(Matmul { transpose_b: false }, &[a, b])
+        let (a_vector, b_vector) = (self.shape(a).len() == 1, self.shape(b).len() == 1);
+        let a = if a_vector { self.unsqueeze(a, 0)? } else { a };
+        let b = if b_vector { self.unsqueeze(b, 1)? } else { b };
+        let y = self.op(Matmul { transpose_b: false }, &[a, b])?;
+        let mut shape = self.shape(y).to_vec();
+        if b_vector {
+            shape.pop();
+        }
+        if a_vector {
+            shape.remove(shape.len() - if b_vector { 1 } else { 2 });
+        }
+        if a_vector || b_vector { self.reshape(y, shape) } else { Ok(y) }
     }
 
     /// A linear layer: `x` of shape `[..., in]`, `weight` of shape `[out, in]`, `bias` of shape `[out]`.
     pub fn linear(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Result<Value, GraphError> {
-        let y = self.op(Matmul { transpose_b: true }, &[x, weight])?;
+        let y = if let [features] = *self.shape(x) {
+            let row = self.reshape(x, [1, features])?;
+            let y = self.op(Matmul { transpose_b: true }, &[row, weight])?;
+            let out = self.shape(y)[1];
+            self.reshape(y, [out])?
+        } else {
+            self.op(Matmul { transpose_b: true }, &[x, weight])?
+        };
         match bias {
             Some(bias) => self.binary(Binary::Add, y, bias),
             None => Ok(y),
@@ -207,6 +239,11 @@ pub fn cases() -> Vec<Case> {
     for [m, n, k] in [[0, 3, 4], [3, 0, 4], [3, 4, 0], [33, 65, 127], [64, 128, 256], [16, 8, 3]] {
         cases.push(product(false, &[m, k], &[k, n], integers()));
         cases.push(product(true, &[m, k], &[n, k], integers()).constant([1]));
+    }
+    // Long sums, which may be split; constant b in its own order.
+    for [m, n, k] in [[40, 70, 600], [5, 35, 518], [130, 72, 258]] {
+        cases.push(product(false, &[m, k], &[k, n], integers()).constant([1]));
+        cases.push(product(true, &[m, k], &[n, k], floats()));
     }
     for (a, b) in [
         (&[2, 5, 7][..], &[2, 7, 3][..]),
@@ -261,6 +298,23 @@ mod tests {
         assert!(infer(false, &[2, 3], &[4, 5]).is_err());
         assert!(infer(false, &[3], &[3, 5]).is_err());
         assert!(infer(false, &[2, 4, 8], &[3, 8, 5]).is_err());
+    }
+
+    #[test]
+    fn vectors_are_rows_and_columns() {
+        let shape = |a: &[usize], b: &[usize]| {
+            let mut builder = Builder::new();
+            let a = builder.input("a", a, DType::F32).unwrap();
+            let b = builder.input("b", b, DType::F32).unwrap();
+            builder.matmul(a, b).map(|y| builder.shape(y).to_vec()).ok()
+        };
+        assert_eq!(shape(&[4], &[4]), Some(vec![]));
+        assert_eq!(shape(&[4], &[4, 5]), Some(vec![5]));
+        assert_eq!(shape(&[3, 4], &[4]), Some(vec![3]));
+        assert_eq!(shape(&[2, 3, 4], &[4]), Some(vec![2, 3]));
+        assert_eq!(shape(&[4], &[2, 4, 5]), Some(vec![2, 5]));
+        assert_eq!(shape(&[4], &[3]), None);
+        assert_eq!(shape(&[], &[3]), None);
     }
 
     #[test]
