@@ -269,6 +269,28 @@ files! {
 
     // ---- vision and generation
 
+    // ---- change of element type
+    /// An element an invocation.
+    CAST = "cast/cast.wgsl";
+    /// Reads f32.
+    CAST_FROM_F32 = "cast/from_f32.wgsl";
+    /// Reads f16.
+    CAST_FROM_F16 = "cast/from_f16.wgsl";
+    /// Reads i32.
+    CAST_FROM_I32 = "cast/from_i32.wgsl";
+    /// Reads u32.
+    CAST_FROM_U32 = "cast/from_u32.wgsl";
+    /// Gives f32.
+    CAST_TO_F32 = "cast/to_f32.wgsl";
+    /// Gives f16.
+    CAST_TO_F16 = "cast/to_f16.wgsl";
+    /// Gives i32.
+    CAST_TO_I32 = "cast/to_i32.wgsl";
+    /// Gives u32.
+    CAST_TO_U32 = "cast/to_u32.wgsl";
+    /// Gives truth values.
+    CAST_TO_BOOL = "cast/to_bool.wgsl";
+
     // ---- elementwise
     /// A chain of elementwise functions over a tensor, four elements a load.
     ELEMENTWISE_VEC4 = "elementwise/elementwise_vec4.wgsl";

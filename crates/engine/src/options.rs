@@ -1,5 +1,6 @@
 //! Options of devices and compilations.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -96,6 +97,8 @@ pub enum Precision {
 pub struct CompileOptions {
     /// Storage type.
     pub precision: Precision,
+    /// Paths of nodes that run in f32 where the precision is f16, because a tensor of theirs leaves f16's range.
+    pub keep_f32: BTreeSet<String>,
     /// Whether passes may fuse and fold nodes.
     pub fuse: bool,
     /// Which of an op's launches to take, by name; the first where there is none of it.
@@ -107,6 +110,6 @@ pub struct CompileOptions {
 
 impl Default for CompileOptions {
     fn default() -> Self {
-        Self { precision: Precision::F32, fuse: true, launch: None, guard: false }
+        Self { precision: Precision::F32, keep_f32: BTreeSet::new(), fuse: true, launch: None, guard: false }
     }
 }

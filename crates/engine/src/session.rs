@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kiln_graph::{Graph, GraphError, Tensor, WeightSource, passes};
+use kiln_graph::{DType, Graph, GraphError, Tensor, WeightSource, passes};
 
 use crate::compile::{Compiled, GUARD, Instruction, compile};
 use crate::profile::{Profile, ProfileRow};
 use crate::run::{SUBMIT_SECONDS, estimate, write};
-use crate::{CompileOptions, Error, Gpu};
+use crate::{CompileOptions, Error, Gpu, Precision};
 
 /// Stops a run between submits, from any thread.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +54,8 @@ pub struct Session {
     graph: Graph,
     compiled: Compiled,
     guarded_pool: bool,
+    /// Types of the outputs as the graph was given; activations in f16 are widened on the way out.
+    outputs: Vec<DType>,
 }
 
 impl Session {
@@ -66,9 +68,18 @@ impl Session {
         options: &CompileOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, Error> {
-        let graph = if options.fuse { passes::optimise(graph.clone())? } else { graph.clone() };
+        let outputs = graph.outputs().iter().map(|&(_, value)| graph.desc(value).dtype).collect();
+        let graph = match options.precision {
+            Precision::F32 => graph.clone(),
+            Precision::F16 if gpu.tier().f16 => passes::to_f16(graph, &options.keep_f32)?,
+            Precision::F16 => {
+                let (device, feature) = (gpu.info().name.clone(), "16-bit floats (shader-f16)".into());
+                return Err(Error::Unsupported { device, feature });
+            }
+        };
+        let graph = if options.fuse { passes::optimise(graph)? } else { graph };
         let compiled = compile(gpu, &graph, weights, options, progress).await?;
-        Ok(Self { gpu: gpu.clone(), graph, compiled, guarded_pool: options.guard })
+        Ok(Self { gpu: gpu.clone(), graph, compiled, guarded_pool: options.guard, outputs })
     }
 
     /// The graph as it runs, after the passes.
@@ -148,14 +159,15 @@ impl Session {
         }
         let mut offset = 0;
         let mut outputs = Vec::new();
-        for (name, value, region) in &self.compiled.outputs {
+        for ((name, value, region), dtype) in self.compiled.outputs.iter().zip(&self.outputs) {
             let desc = self.graph.desc(*value);
             let own = bytes.get(offset..offset + desc.bytes()).unwrap_or_default();
-            outputs.push(Tensor::from_bytes(desc, own).map_err(|error| GraphError::Value {
+            let tensor = Tensor::from_bytes(desc, own).map_err(|error| GraphError::Value {
                 what: "output",
                 name: name.clone(),
                 reason: error.to_string(),
-            })?);
+            })?;
+            outputs.push(tensor.cast(*dtype));
             offset += region.bytes as usize;
         }
         Ok(outputs)

@@ -99,6 +99,11 @@ pub trait Op: Any + Debug + Send + Sync {
         &[]
     }
 
+    /// Whether inputs stay f32 in graphs that store activations in f16: positions, time steps, boxes in pixels.
+    fn keeps_f32(&self) -> bool {
+        false
+    }
+
     /// Whether output 0 is input 0's bytes under another description, so that nothing runs.
     fn is_view(&self) -> bool {
         false

@@ -269,6 +269,7 @@ pub const FAMILIES: &[Family] = families![
     // Elementwise.
     binary,
     unary,
+    cast,
     // Normalisation.
     batch_norm,
     group_norm,

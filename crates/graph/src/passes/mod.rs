@@ -2,11 +2,13 @@
 //! and what they mean.
 
 mod epilogue;
+mod precision;
 mod rewrite;
 
 use crate::{Graph, GraphError};
 
 pub use epilogue::fuse_epilogues;
+pub use precision::to_f16;
 pub use rewrite::Rewriter;
 
 /// The passes that compiling runs, in the order in which they help each other.

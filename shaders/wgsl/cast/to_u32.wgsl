@@ -1,0 +1,2 @@
+alias Out = u32;
+fn convert(v: In) -> u32 { return as_u32(v); }
