@@ -4,6 +4,7 @@
 mod faults;
 mod parity;
 mod session;
+mod slabs;
 
 use kiln::engine::{Gpu, GpuOptions};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -47,6 +48,7 @@ fn main() {
     }
     let mut trials = parity::trials(&gpu);
     trials.extend(session::trials(&gpu));
+    trials.extend(slabs::trials(&gpu));
     trials.extend(faults::trials(&gpu));
     libtest_mimic::run(&arguments, trials).exit();
 }
