@@ -68,6 +68,11 @@ impl Guarded {
         reports.error.take().map_or(Ok(()), Err)
     }
 
+    /// Whether the device is gone.
+    pub fn is_lost(&self) -> bool {
+        lock(&self.reports).lost.is_some()
+    }
+
     /// Runs calls that can fail and gives the first of their errors. The scopes belong to the calling thread, so
     /// nothing is awaited while they are open.
     pub async fn scoped<T>(&self, calls: impl FnOnce(&wgpu::Device) -> T) -> Result<T, Error> {

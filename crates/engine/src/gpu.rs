@@ -262,6 +262,11 @@ impl Gpu {
         &self.tier
     }
 
+    /// Whether the device is gone, so that only a new one helps.
+    pub fn is_lost(&self) -> bool {
+        self.guarded.is_lost()
+    }
+
     /// Runtime checks in Kiln's own shaders.
     pub fn checks(&self) -> Checks {
         self.checks
