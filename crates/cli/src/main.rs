@@ -1,5 +1,9 @@
 //! The kiln binary.
 
+mod check;
+mod device;
+mod devices;
+mod output;
 mod verify;
 
 use std::process::ExitCode;
@@ -10,12 +14,16 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
+    #[command(flatten)]
+    device: device::DeviceArgs,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    Devices(devices::Args),
+    Check(check::Args),
     Verify(verify::Args),
 }
 
@@ -27,8 +35,11 @@ enum Outcome {
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let result = match Cli::parse().command {
-        Command::Verify(args) => verify::run(&args),
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Devices(args) => devices::run(args, &cli.device),
+        Command::Check(args) => check::run(args, &cli.device),
+        Command::Verify(args) => verify::run(args, &cli.device),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
-use kiln::engine::{Gpu, GpuOptions, Precision};
+use kiln::engine::Precision;
 use kiln::models::verify::{self, Device, Gates, Options, Row, Verdict, VerifyError};
 use kiln::models::weights::Folder;
 
 use crate::Outcome;
+use crate::device::{DeviceArgs, DeviceKind, PrecisionKind};
+use crate::output::say;
 
 /// Compare with expected tensors: `inputs.safetensors` in, `expected.safetensors` out.
 ///
@@ -18,9 +19,6 @@ use crate::Outcome;
 pub struct Args {
     /// A folder of tensors, or a folder of such folders.
     dir: PathBuf,
-    /// What computes: the CPU reference or a GPU.
-    #[arg(long, value_enum, default_value = "gpu")]
-    device: DeviceKind,
     /// Storage type of weights and activations.
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionKind,
@@ -44,18 +42,6 @@ pub struct Args {
     atol: Option<f64>,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum DeviceKind {
-    Cpu,
-    Gpu,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum PrecisionKind {
-    F32,
-    F16,
-}
-
 /// How many tensors ended how.
 #[derive(Default)]
 struct Counts {
@@ -65,18 +51,12 @@ struct Counts {
     out_of_range: usize,
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
+pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
     let folders = find(&args.dir)?;
-    let gpu = match args.device {
-        DeviceKind::Cpu => None,
-        DeviceKind::Gpu => Some(Gpu::open_blocking(&GpuOptions::default())?),
-    };
-    let precision = match args.precision {
-        PrecisionKind::F32 => Precision::F32,
-        PrecisionKind::F16 => Precision::F16,
-    };
+    let gpu = device.choose(DeviceKind::Gpu)?.ok();
+    let precision = Precision::from(args.precision);
     if let Some(gpu) = &gpu {
-        println!("on {}", gpu.info().name);
+        say!("on {}", gpu.info().name);
         if precision == Precision::F16 && !gpu.tier().f16 {
             bail!("{} does not offer f16", gpu.info().name);
         }
@@ -89,7 +69,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     };
     let mut counts = Counts::default();
     for folder in &folders {
-        println!("{}", folder.display());
+        say!("{}", folder.display());
         let mut each = |row| {
             counts.add(&row, args.strict);
             print(&row);
@@ -109,12 +89,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
         }
     }
     if counts.not_compared > 0 {
-        println!("{} not compared", counts.not_compared);
+        say!("{} not compared", counts.not_compared);
     }
     if counts.out_of_range > 0 {
-        println!("{} out of f16 range", counts.out_of_range);
+        say!("{} out of f16 range", counts.out_of_range);
     }
-    println!("{} passed, {} failed", counts.passed, counts.failed);
+    say!("{} passed, {} failed", counts.passed, counts.failed);
     Ok(if counts.failed == 0 { Outcome::Done } else { Outcome::CheckFailed })
 }
 
@@ -148,7 +128,7 @@ fn print(row: &Row) {
         Verdict::NotCompared(reason) => format!(" not compared: {reason}"),
         Verdict::OutOfRange(reason) => format!(" out of f16 range: {reason}"),
     };
-    println!("{line}");
+    say!("{line}");
 }
 
 /// The folders to verify: `dir`, or those directly and indirectly in it.
