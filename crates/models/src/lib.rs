@@ -1,13 +1,17 @@
 //! Which graphs: models, their weights and their pre- and post-processing.
 #![deny(missing_docs)]
 
+pub mod classify;
 mod config;
 mod error;
 pub mod image;
+mod runner;
 mod taps;
 pub mod verify;
 pub mod vit;
 pub mod weights;
 
+pub use classify::{Classification, Classifier};
 pub use error::Error;
+pub use runner::{Device, Runner};
 pub use taps::Taps;
