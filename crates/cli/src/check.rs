@@ -74,7 +74,9 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     if device.device == Some(DeviceKind::Cpu) {
-        bail!("kiln check compares a device with the CPU reference, and --device cpu names the reference itself");
+        bail!(
+            "kiln check compares a device with the CPU reference, and --device cpu names the reference itself"
+        );
     }
     let report = args.json.as_deref().map(Pending::create).transpose()?;
     let mut tiers = vec![Vec::new()];
@@ -148,9 +150,8 @@ fn list(args: &Args, cases: &[CaseRun]) {
         }
     } else {
         for family in FAMILIES {
-            let count = |dtype| {
-                cases.iter().filter(|case| case.family == family.name && case.dtype == dtype).count()
-            };
+            let count =
+                |dtype| cases.iter().filter(|case| case.family == family.name && case.dtype == dtype).count();
             say!("{:<24} {:>4} f32, {:>4} f16", family.name, count(DType::F32), count(DType::F16));
         }
     }
@@ -167,7 +168,8 @@ impl Tier<'_> {
     fn run(&self, args: &Args, cases: &[CaseRun]) -> Result<(Counts, Json)> {
         let mut gpu = self.device.open_with(self.disable)?;
         let without: Vec<&str> = self.disable.iter().map(|&part| name(part)).collect();
-        let suffix = if without.is_empty() { String::new() } else { format!(" without {}", without.join(", ")) };
+        let suffix =
+            if without.is_empty() { String::new() } else { format!(" without {}", without.join(", ")) };
         say!("on {}{suffix}", gpu.describe());
         let progress = bar(cases.len(), "cases");
         let mut by_family: BTreeMap<&str, Counts> = BTreeMap::new();

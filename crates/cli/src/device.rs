@@ -47,9 +47,8 @@ impl From<PrecisionKind> for Precision {
 impl DeviceArgs {
     /// How to open a device.
     pub fn options(&self) -> Result<GpuOptions> {
-        let parse = |list: &str, from: &str| {
-            Part::parse_list(list).map_err(|error| anyhow!("{from}: {error}"))
-        };
+        let parse =
+            |list: &str, from: &str| Part::parse_list(list).map_err(|error| anyhow!("{from}: {error}"));
         if let Ok(list) = std::env::var("KILN_DISABLE") {
             parse(&list, "KILN_DISABLE")?;
         }

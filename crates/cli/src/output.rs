@@ -54,7 +54,8 @@ impl Pending {
         }
         let Some(name) = path.file_name() else { bail!("{} is no file's name", path.display()) };
         let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-        let file = File::create(&temporary).with_context(|| format!("{} cannot be written", path.display()))?;
+        let file =
+            File::create(&temporary).with_context(|| format!("{} cannot be written", path.display()))?;
         Ok(Self { path: path.to_path_buf(), temporary, file: Some(file) })
     }
 

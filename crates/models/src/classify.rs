@@ -145,16 +145,7 @@ impl Classifier {
         };
         let processor = processor.map_err(|error| Error::Input(error.to_string()))?;
         let labels = labels(&json, config.num_labels);
-        Ok(Self {
-            vit,
-            weights,
-            processor,
-            labels,
-            device,
-            precision,
-            max_batch: 16,
-            prepared: Vec::new(),
-        })
+        Ok(Self { vit, weights, processor, labels, device, precision, max_batch: 16, prepared: Vec::new() })
     }
 
     /// Opens the model in a folder; see [`Classifier::open`].
@@ -251,8 +242,7 @@ impl Classifier {
         }
         let taps = if key.attention { Taps::of(self.probabilities()) } else { Taps::none() };
         let graph = self.vit.graph(key.batch, key.size, &taps)?;
-        let runner =
-            Runner::new(&self.device, &graph, &self.weights, self.precision, &mut |_, _| {}).await?;
+        let runner = Runner::new(&self.device, &graph, &self.weights, self.precision, &mut |_, _| {}).await?;
         // Each holds the weights, so only the latest few are worth their memory.
         if self.prepared.len() >= 2 {
             self.prepared.remove(0);
@@ -273,8 +263,12 @@ impl Classifier {
         let (maps, rest) = outputs.split_at(layers.min(outputs.len()));
         let Some(logits) = rest.last() else { return Ok(Vec::new()) };
         let classes = logits.shape().last().copied().unwrap_or(0).max(1);
-        let mut answers: Vec<Classification> =
-            logits.to_f32().chunks(classes).take(pixels.len()).map(|v| Classification::new(v.to_vec())).collect();
+        let mut answers: Vec<Classification> = logits
+            .to_f32()
+            .chunks(classes)
+            .take(pixels.len())
+            .map(|v| Classification::new(v.to_vec()))
+            .collect();
         for answer in &answers {
             if answer.logits.iter().any(|v| !v.is_finite()) {
                 let reason = "the model's answer is not a number; f16 may be too narrow for it";
