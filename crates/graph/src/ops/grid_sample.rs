@@ -287,15 +287,16 @@ pub fn cases() -> Vec<Case> {
     for mode in [Bilinear, Nearest, Bicubic] {
         for padding_mode in [Zeros, Border, Reflection] {
             let how = GridSample { mode, padding_mode, align_corners: false };
-            let case = |points: &[f64]| {
-                let grid = Fill::given(DType::F32, points).shape([1, 1, 5, 2]).keep_f32();
+            // A row of points and a column of points: cases are told apart by their shapes.
+            let case = |points: &[f64], shape: [usize; 4]| {
+                let grid = Fill::given(DType::F32, points).shape(shape).keep_f32();
                 Case::new(how, [x([1, 3, 4, 4]), grid])
             };
             if padding_mode != Reflection {
-                cases.push(case(&far));
+                cases.push(case(&far, [1, 1, 5, 2]));
             }
             if mode == Nearest || mode == Bilinear && padding_mode != Zeros {
-                cases.push(case(&wild));
+                cases.push(case(&wild, [1, 5, 1, 2]));
             }
         }
     }
