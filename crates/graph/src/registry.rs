@@ -268,8 +268,11 @@ pub const FAMILIES: &[Family] = families![
     kv_cache,
     // Elementwise.
     binary,
-    unary,
     cast,
+    compare,
+    gate,
+    select,
+    unary,
     // Normalisation.
     batch_norm,
     group_norm,

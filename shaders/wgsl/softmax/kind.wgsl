@@ -5,11 +5,6 @@ override LOGARITHM = 0u;
 
 // Below every number but minus infinity, for which WGSL has no literal.
 const LOWEST = -3.40282347e38;
-// Bits of infinity. Those of NaN, without the sign, are above.
-const INFINITE = 0x7f800000u;
-
-// Bits of the numbers without their signs.
-fn magnitudes(v: vec4<f32>) -> vec4<u32> { return bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu); }
 
 // Where there is no softmax: an element is NaN or plus infinity, or all are minus infinity.
 fn has_none(magnitude: vec4<u32>, largest: vec4<f32>, sum: vec4<f32>) -> vec4<bool> {

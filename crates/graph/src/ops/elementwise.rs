@@ -18,12 +18,7 @@ params! {
 pub(super) fn launch(first: Option<Unary>, io: &Io, tier: &Tier) -> Launch {
     let mut chain = Epilogue { steps: first.map(Step::Unary).into_iter().collect() };
     chain.steps.extend(&io.epilogue.steps);
-    launch_chain(&chain, io, tier)
-}
-
-/// Applies a chain to input 0. The operands are inputs 1 and on.
-pub(super) fn launch_chain(chain: &Epilogue, io: &Io, tier: &Tier) -> Launch {
-    Launch::one("elementwise", dispatch(chain, Source::Input(0), 1, &io.outputs[0], tier))
+    Launch::one("elementwise", dispatch(&chain, Source::Input(0), 1, &io.outputs[0], tier))
 }
 
 /// A dispatch that applies a chain to `x` and stores output 0, of description `y`. The chain's operands are the inputs

@@ -11,12 +11,16 @@ use super::case::CaseType;
 use super::{Device, OpCase, Options, Row, Verdict, VerifyError};
 use crate::weights::{Files, SafeTensors};
 
+mod activation;
+mod cast;
 mod grid_sample;
 mod interpolate;
 mod matmul;
+mod norm;
 mod pad;
 mod pixel_shuffle;
 mod pool;
+mod softmax;
 
 /// Makes a case's graph.
 pub type Build = fn(&mut OpCase) -> Result<(), VerifyError>;
@@ -24,13 +28,17 @@ pub type Build = fn(&mut OpCase) -> Result<(), VerifyError>;
 /// The families that Kiln computes, by the names of their folders.
 #[rustfmt::skip]
 pub const FAMILIES: &[(&str, Build)] = &[
+    ("activation", activation::build),
+    ("cast", cast::build),
     ("grid_sample", grid_sample::build),
     ("interpolate", interpolate::build),
     ("linear", matmul::build_linear),
     ("matmul", matmul::build),
+    ("norm", norm::build),
     ("pad", pad::build),
     ("pixel_shuffle", pixel_shuffle::build),
     ("pool", pool::build),
+    ("softmax", softmax::build),
 ];
 
 /// Default gates on NMSE.
