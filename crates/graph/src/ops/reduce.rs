@@ -8,8 +8,8 @@ use crate::ops::strided::{Axis, Walk};
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Builder, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, Value,
+    params,
 };
 
 /// What becomes of the elements.
@@ -308,6 +308,7 @@ pub fn cases() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DType;
 
     fn reduce(reduction: Reduction, axes: &[usize], x: &Tensor) -> Vec<f64> {
         let op = Reduce { reduction, axes: axes.to_vec(), keepdim: false };

@@ -88,27 +88,9 @@ const _: () = assert!(MAX_OPERANDS < Epilogue::MAX_OPERANDS);
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
-    use crate::random::SplitMix64;
-    use crate::{Builder, DType, Interpreter, Tensor};
-
-    fn random(name: &str, shape: &[usize]) -> Tensor {
-        let sequence = SplitMix64::named(name);
-        let len: usize = shape.iter().product();
-        Tensor::f32(shape, (0..len).map(|i| sequence.affine(i as u64, 1.0, 0.0)).collect()).unwrap()
-    }
-
-    /// Runs a graph on random inputs and weights.
-    fn run(graph: &Graph) -> Vec<Tensor> {
-        let weights: HashMap<String, Tensor> =
-            graph.weights().map(|(name, v)| (name.to_string(), random(name, &graph.desc(v).shape))).collect();
-        let inputs: Vec<(String, Tensor)> =
-            graph.inputs().map(|(name, v)| (name.to_string(), random(name, &graph.desc(v).shape))).collect();
-        let inputs: Vec<(&str, Tensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
-        Interpreter::new(graph.clone(), &weights).unwrap().run(&inputs).unwrap()
-    }
+    use crate::passes::testing::{run, worst_difference};
+    use crate::{Builder, DType};
 
     fn fused_steps(graph: &Graph) -> Vec<usize> {
         graph.nodes().iter().map(|node| node.epilogue.steps.len()).collect()
@@ -119,10 +101,7 @@ mod tests {
         let graph = builder.finish();
         let before = run(&graph);
         let after = fuse_epilogues(graph).unwrap();
-        for (a, b) in before.iter().zip(run(&after)) {
-            let worst = a.to_f64().iter().zip(b.to_f64()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-            assert!(worst < 1e-6, "{worst}");
-        }
+        assert!(worst_difference(&before, &run(&after)) < 1e-6);
         after
     }
 
