@@ -312,26 +312,6 @@ files! {
     BROADCAST_SELECT = "elementwise/broadcast_select.wgsl";
     /// Half of a row times a function of the other.
     GATE = "elementwise/gate.wgsl";
-    /// Elements in another type, by one of the following.
-    CAST = "cast/cast.wgsl";
-    /// To the same type, or to one whose numbers have the same bits.
-    CAST_UNCHANGED = "cast/unchanged.wgsl";
-    /// To f32.
-    CAST_TO_F32 = "cast/to_f32.wgsl";
-    /// To f16.
-    CAST_TO_F16 = "cast/to_f16.wgsl";
-    /// Floats to i32.
-    CAST_FLOAT_TO_I32 = "cast/float_to_i32.wgsl";
-    /// Floats to u32.
-    CAST_FLOAT_TO_U32 = "cast/float_to_u32.wgsl";
-    /// Floats to truth values.
-    CAST_FLOAT_TO_BOOL = "cast/float_to_bool.wgsl";
-    /// i32 to u32.
-    CAST_I32_TO_U32 = "cast/i32_to_u32.wgsl";
-    /// u32 to i32.
-    CAST_U32_TO_I32 = "cast/u32_to_i32.wgsl";
-    /// Integers to truth values.
-    CAST_INTEGER_TO_BOOL = "cast/integer_to_bool.wgsl";
 }
 
 /// Epilogue operands where the result's last extent is a multiple of 4.

@@ -1,5 +1,4 @@
 // y = convert(x): an element an invocation.
-// Elements in another type, an element an invocation.
 
 struct Params {
     first_group: u32,
@@ -12,8 +11,6 @@ override WORKGROUP = 64u;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<In>;
 @group(0) @binding(2) var<storage, read_write> y: array<Out>;
-@group(0) @binding(1) var<storage, read> x: array<Elem>;
-@group(0) @binding(2) var<storage, read_write> y: array<Target>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -24,6 +21,5 @@ fn main(
     let i = group_index(group, counts) * WORKGROUP + lane;
     if i < params.len {
         y[i] = convert(x[i]);
-        y[i] = converted(x[i]);
     }
 }

@@ -165,9 +165,11 @@ fn erf(x: vec4<f32>) -> vec4<f32> {
     return keep_nan(x, select(p / q, sign(x), abs(x) > vec4<f32>(4.0)));
 }
 
-// As PyTorch computes it on CPUs: the product comes before the halving, and infinities have no GELU.
+// As PyTorch computes it on CPUs: beyond half of f32's range the product that is halved overflows, and infinities have no
+// GELU.
 fn gelu(x: vec4<f32>) -> vec4<f32> {
-    let y = x * (1.0 + erf(x * SQRT_HALF)) * 0.5;
+    let half = 0.5 * x * (1.0 + erf(x * SQRT_HALF));
+    let y = select(half, infinity_from(x), x > vec4<f32>(1.70141173e38));
     return select(y, nan_from(x), magnitudes(x) >= vec4<u32>(INFINITE));
 }
 

@@ -2,9 +2,6 @@
 
 use kiln_shaders::{self as shaders, Unit};
 
-//! Changes of element type.
-use kiln_shaders as shaders;
-use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
     Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
@@ -42,10 +39,6 @@ fn to_unit(dtype: DType) -> Unit {
     }
 }
 
-/// The same numbers in another type: to floats rounded to nearest, ties to even; from floats to integers towards zero,
-/// saturating, with NaN as zero; to truth values whether they are not zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    /// The type wanted.
 impl Op for Cast {
     fn name(&self) -> &'static str {
         "cast"
@@ -55,7 +48,6 @@ impl Op for Cast {
         match inputs {
             [x] => Ok(vec![TensorDesc::new(x.shape.clone(), self.to)]),
             _ => Err(OpError::new(self.name(), inputs, "wants one input")),
-            _ => Err(OpError::new("cast", inputs, "wants one input")),
         }
     }
 
@@ -78,32 +70,11 @@ impl Op for Cast {
 
     fn flops(&self, _: &Io) -> u64 {
         0
-    fn launches(&self, io: &Io, _: &Tier) -> Result<Vec<Launch>, OpError> {
-        const WORKGROUP: u32 = 64;
-        let x = &io.inputs[0];
-        let cast = match (x.dtype, self.to) {
-            (from, to) if from == to => shaders::CAST_UNCHANGED,
-            (_, DType::F32) => shaders::CAST_TO_F32,
-            (_, DType::F16) => shaders::CAST_TO_F16,
-            (DType::F32 | DType::F16, DType::I32) => shaders::CAST_FLOAT_TO_I32,
-            (DType::F32 | DType::F16, DType::U32) => shaders::CAST_FLOAT_TO_U32,
-            (DType::F32 | DType::F16, DType::Bool) => shaders::CAST_FLOAT_TO_BOOL,
-            (DType::I32, DType::U32) => shaders::CAST_I32_TO_U32,
-            (DType::U32 | DType::Bool, DType::I32) => shaders::CAST_U32_TO_I32,
-            (_, DType::Bool) => shaders::CAST_INTEGER_TO_BOOL,
-            (_, DType::I32 | DType::U32) => shaders::CAST_UNCHANGED,
-        };
-        let parts = vec![units::elem(x.dtype), shaders::GRID, shaders::MATH, cast, shaders::CAST];
-        let kernel = Kernel::new(parts).set("WORKGROUP", WORKGROUP);
-        let params = CastParams { len: x.len() as u32, ..Default::default() };
-        let dispatch = Dispatch::new(kernel, params, (x.len() as u64).div_ceil(u64::from(WORKGROUP)))
-        Ok(vec![Launch::one("elementwise", dispatch)])
     }
 }
 
 impl Builder {
     /// The same values in another type.
-    /// The same numbers in another type; the value itself where it has that type.
     pub fn cast(&mut self, x: Value, to: DType) -> Result<Value, GraphError> {
         if self.desc(x).dtype == to { Ok(x) } else { self.op(Cast { to }, &[x]) }
     }
@@ -126,21 +97,6 @@ pub fn cases() -> Vec<Case> {
         5e9,
         -1.0,
         1e-30,
-/// Cases: every pair of types, at numbers that round, saturate and have no counterpart.
-    const TYPES: [DType; 5] = [DType::F32, DType::F16, DType::I32, DType::U32, DType::Bool];
-        0.5,
-        -0.5,
-        -1.7,
-        2.5,
-        1e-7,
-        -3e-8,
-        1.00048828125,
-        2049.0,
-        65519.0,
-        65520.0,
-        -1e6,
-        1e30,
-        -1e30,
         f64::INFINITY,
         f64::NEG_INFINITY,
         f64::NAN,
@@ -177,22 +133,6 @@ pub fn cases() -> Vec<Case> {
     );
     let to_half = Fill::uniform(-70_000.0, 70_000.0).keep_f32().shape([1021]);
     cases.push(Case { dtypes: &[DType::F16], ..Case::new(Cast { to: DType::F16 }, [to_half]).exact() });
-    let integers = [0.0, 1.0, 7.0, 2047.0, 2049.0, 65519.0, 65520.0, 16777217.0, 16777219.0, 2147483647.0];
-    for to in TYPES {
-        for (i, from) in TYPES.into_iter().enumerate() {
-            // A case's f32 inputs become f16 where it runs in f16; a device without f16 skips those.
-            let wide = from == DType::F16 || to == DType::F16;
-            let dtypes: &'static [DType] = if wide { &[DType::F16] } else { &[DType::F32] };
-                DType::F32 => Fill::given(DType::F32, floats).keep_f32(),
-                DType::F16 => Fill::given(DType::F32, floats),
-                DType::Bool => Fill::typed(DType::Bool, 0, 1),
-                DType::U32 => Fill::given(from, [&integers[..], &[4294967295.0, 2147483648.0]].concat()),
-                DType::I32 => Fill::given(from, [&integers[..], &[-1.0, -2147483648.0, -65520.0]].concat()),
-            let mut case = Case::new(Cast { to }, [fill.shape([3, 11 + i])]).exact();
-            case.dtypes = dtypes;
-            cases.push(case);
-    for shape in [vec![], vec![0, 3], vec![1], vec![1000]] {
-        cases.push(Case::new(Cast { to: DType::I32 }, [Fill::uniform(-9.0, 9.0).shape(shape)]).exact());
     cases
 }
 
@@ -205,16 +145,6 @@ mod tests {
         let x = Tensor::f32([4], vec![-2.9, 5e9, f32::NAN, 0.5]).unwrap();
         let cast = |to| Cast { to }.reference(&[&x]).unwrap().swap_remove(0);
         assert_eq!(cast(DType::I32).as_i32(), Some(&[-2, i32::MAX, 0, 0][..]));
-    fn shapes_stay() {
-        let x = TensorDesc::new([2, 3], DType::I32);
-        assert_eq!(Cast { to: DType::F32 }.infer(&[x]), Ok(vec![TensorDesc::new([2, 3], DType::F32)]));
-        assert!(Cast { to: DType::F32 }.infer(&[]).is_err());
-    }
-
-    #[test]
-    fn what_does_not_fit_saturates() {
-        let x = Tensor::f32([4], vec![-1.7, 3e10, f32::NAN, 0.5]).unwrap();
-        assert_eq!(cast(DType::I32).as_i32(), Some(&[-1, i32::MAX, 0, 0][..]));
         assert_eq!(cast(DType::U32).as_u32(), Some(&[0, u32::MAX, 0, 0][..]));
         assert_eq!(cast(DType::Bool).as_bool(), Some(&[1, 1, 1, 1][..]));
     }
