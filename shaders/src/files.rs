@@ -268,6 +268,58 @@ files! {
     CUMSUM_WORKGROUP = "reduce/cumsum_workgroup.wgsl";
 
     // ---- vision and generation
+    /// `Out`: results in f32.
+    OUT_F32 = "lib/out_f32.wgsl";
+    /// `Out`: results in f16.
+    OUT_F16 = "lib/out_f16.wgsl";
+    /// `sin_cos` with range reduction.
+    TRIG = "lib/trig.wgsl";
+    /// DETR's sine positions.
+    SINE_POSITION_2D = "vision/sine_position_2d.wgsl";
+    /// Sinusoidal embeddings of time steps.
+    TIMESTEP_EMBEDDING = "vision/timestep_embedding.wgsl";
+    /// Vectors and codes, four elements a load.
+    CODES_VEC4 = "vision/codes_vec4.wgsl";
+    /// Vectors and codes, an element a load.
+    CODES_SCALAR = "vision/codes_scalar.wgsl";
+    /// Squared distances to a code.
+    NEAREST_CODE = "vision/nearest_code.wgsl";
+    /// Nearest codes, four rows an invocation.
+    NEAREST_CODE_LANE = "vision/nearest_code_lane.wgsl";
+    /// Nearest codes, four rows a workgroup.
+    NEAREST_CODE_WORKGROUP = "vision/nearest_code_workgroup.wgsl";
+    /// Rotary embedding.
+    ROPE = "vision/rope.wgsl";
+    /// Formats of boxes.
+    BOXES = "vision/boxes.wgsl";
+    /// Boxes converted or clipped.
+    BOXES_MAP = "vision/boxes_map.wgsl";
+    /// Areas of boxes.
+    BOXES_AREA = "vision/boxes_area.wgsl";
+    /// Intersection over union.
+    IOU = "vision/iou.wgsl";
+    /// Overlap of every pair of boxes.
+    PAIRWISE_IOU = "vision/pairwise_iou.wgsl";
+    /// Boxes in the order of their scores.
+    NMS_ORDER = "vision/nms_order.wgsl";
+    /// Suppression within a class.
+    NMS_CLASSES = "vision/nms_classes.wgsl";
+    /// Suppression among all.
+    NMS_ALL = "vision/nms_all.wgsl";
+    /// Greedy suppression by an invocation.
+    NMS_LANE = "vision/nms_lane.wgsl";
+    /// Greedy suppression by a workgroup.
+    NMS_WORKGROUP = "vision/nms_workgroup.wgsl";
+    /// Indices of boxes with long enough sides.
+    REMOVE_SMALL_BOXES = "vision/remove_small_boxes.wgsl";
+    /// Means of bilinear samples of regions.
+    ROI_ALIGN = "vision/roi_align.wgsl";
+    /// A scan with a direct way.
+    SCAN_SKIP = "vision/scan_skip.wgsl";
+    /// A scan without a direct way.
+    SCAN_PLAIN = "vision/scan_plain.wgsl";
+    /// Mamba's selective scan.
+    SELECTIVE_SCAN = "vision/selective_scan.wgsl";
 
     // ---- change of element type
     /// An element an invocation.

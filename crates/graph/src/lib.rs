@@ -16,6 +16,7 @@ pub mod ops;
 pub mod passes;
 pub mod random;
 pub mod registry;
+pub mod sampling;
 mod tensor;
 mod tier;
 

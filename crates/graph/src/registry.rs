@@ -301,4 +301,12 @@ pub const FAMILIES: &[Family] = families![
     reduce,
     top_k,
     // Vision and generation.
+    nearest_code,
+    sine_position_2d,
+    timestep_embedding,
+    rope,
+    boxes,
+    nms,
+    roi_align,
+    selective_scan,
 ];

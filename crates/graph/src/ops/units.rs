@@ -23,3 +23,8 @@ pub(crate) fn load(vec4: bool) -> Unit {
 pub(crate) fn store(vec4: bool) -> Unit {
     if vec4 { shaders::STORE_VEC4 } else { shaders::STORE_SCALAR }
 }
+
+/// The unit that defines `Out`, the type of a result that is not its input's.
+pub(crate) fn out(dtype: DType) -> Unit {
+    if dtype == DType::F16 { shaders::OUT_F16 } else { shaders::OUT_F32 }
+}

@@ -16,6 +16,8 @@ enum Layout {
     Image,
     /// `[batch, heads, length, dim]` on disk, `[batch, length, heads, dim]` in the graph.
     HeadsFirst,
+    /// A number of elements, for the output before it, which is padded.
+    Count,
 }
 
 impl Layout {
@@ -193,6 +195,12 @@ impl OpCase {
         self.keep(name, value, Layout::HeadsFirst)
     }
 
+    /// The expected tensor `name` is the first `count` elements of this value, `count` being a value of one element.
+    pub fn counted_output(&mut self, name: &str, value: Value, count: Value) -> Result<(), VerifyError> {
+        self.keep(name, value, Layout::Plain)?;
+        self.keep(&format!("{name} count"), count, Layout::Count)
+    }
+
     fn keep(&mut self, name: &str, value: Value, layout: Layout) -> Result<(), VerifyError> {
         self.builder.output(name, value)?;
         self.outputs.push((name.to_string(), layout));
@@ -205,8 +213,22 @@ pub(crate) struct Finish(Vec<(String, Layout)>);
 
 impl Finish {
     pub(crate) fn outputs(&self, computed: Vec<Tensor>) -> Result<HashMap<String, Tensor>, VerifyError> {
-        let named = self.0.iter().zip(computed);
-        named.map(|((name, layout), tensor)| Ok((name.clone(), layout.to_disk(&tensor)?))).collect()
+        let mut tensors = HashMap::new();
+        let mut last: Option<&String> = None;
+        for ((name, layout), tensor) in self.0.iter().zip(computed) {
+            if *layout == Layout::Count {
+                let count = tensor.to_f64().first().map_or(0, |&count| count as usize);
+                if let Some(padded) = last.and_then(|last| tensors.get_mut(last)) {
+                    let whole: &Tensor = padded;
+                    let count = count.min(whole.len());
+                    *padded = whole.pick([count], (0..count).map(Some))?;
+                }
+                continue;
+            }
+            tensors.insert(name.clone(), layout.to_disk(&tensor)?);
+            last = Some(name);
+        }
+        Ok(tensors)
     }
 }
 

@@ -12,7 +12,9 @@ use super::{Device, OpCase, Options, Row, Verdict, VerifyError};
 use crate::weights::{Files, SafeTensors};
 
 mod activation;
+mod boxes;
 mod cast;
+mod embedding;
 mod grid_sample;
 mod interpolate;
 mod matmul;
@@ -20,7 +22,13 @@ mod norm;
 mod pad;
 mod pixel_shuffle;
 mod pool;
+mod reduce;
+mod roi_align;
+mod rope;
+mod selective_scan;
+mod sine_position_2d;
 mod softmax;
+mod timestep_embedding;
 
 /// Makes a case's graph.
 pub type Build = fn(&mut OpCase) -> Result<(), VerifyError>;
@@ -39,6 +47,14 @@ pub const FAMILIES: &[(&str, Build)] = &[
     ("pixel_shuffle", pixel_shuffle::build),
     ("pool", pool::build),
     ("softmax", softmax::build),
+    ("reduce", reduce::build),
+    ("embedding", embedding::build),
+    ("sine_position_2d", sine_position_2d::build),
+    ("timestep_embedding", timestep_embedding::build),
+    ("rope", rope::build),
+    ("box", boxes::build),
+    ("roi_align", roi_align::build),
+    ("selective_scan", selective_scan::build),
 ];
 
 /// Default gates on NMSE.

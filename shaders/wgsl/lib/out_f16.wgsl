@@ -1,0 +1,3 @@
+enable f16;
+// Results are f16 whatever the inputs' type.
+alias Out = f16;
