@@ -114,6 +114,28 @@ files! {
     // ---- convolutions
     /// Up to four output channels of a pixel an invocation, for any options.
     CONV_DIRECT = "conv/direct.wgsl";
+    /// Four channels of a pixel an invocation, a filter a channel.
+    CONV_DEPTHWISE = "conv/depthwise.wgsl";
+    /// Four pixels and all of a few output channels an invocation.
+    CONV_NARROW = "conv/narrow.wgsl";
+    /// Tiles in shared memory.
+    CONV_TILED = "conv/tiled.wgsl";
+    /// Register tiles without shared memory or barriers.
+    CONV_LANES = "conv/lanes.wgsl";
+    /// Pixels of such a tile, shared by a subgroup.
+    CONV_LANES_SHARED = "conv/lanes_shared.wgsl";
+    /// Pixels of such a tile, loaded by each lane.
+    CONV_LANES_ALONE = "conv/lanes_alone.wgsl";
+    /// The walk from outputs to inputs, and the parameters of all convolutions.
+    CONV_WALK = "conv/walk.wgsl";
+    /// Inputs, four channels a load.
+    CONV_X_VEC4 = "conv/x_vec4.wgsl";
+    /// Inputs of any number of channels.
+    CONV_X_SCALAR = "conv/x_scalar.wgsl";
+    /// Outputs, four channels a store.
+    CONV_Y_VEC4 = "conv/y_vec4.wgsl";
+    /// Outputs of any number of channels.
+    CONV_Y_SCALAR = "conv/y_scalar.wgsl";
 
     // ---- attention
     /// What every attention kernel is told, and where heads lie.

@@ -1,9 +1,19 @@
 //! What convolutions share: padding, the walk from outputs to inputs, and the kernels.
 
+mod depthwise;
 mod direct;
+mod lanes;
+mod narrow;
+mod panels;
 pub(crate) mod sums;
+mod tiled;
+mod walk;
 
-use crate::{Io, Launch, OpError, TensorDesc, Tier};
+use kiln_shaders::{self as shaders, Unit};
+
+use crate::ops::Matmul;
+use crate::{Io, Launch, Op, OpError, TensorDesc, Tier};
+use walk::WalkParams;
 
 /// Zeros around an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,9 +142,71 @@ impl Plan {
         2 * self.batch as u64 * taps * self.cout as u64 * self.cin_group() as u64
     }
 
+    /// The units that load inputs and store outputs through the epilogue, four channels at a time.
+    fn images(&self, io: &Io) -> Vec<Unit> {
+        let whole = |channels: usize, group: usize| channels.is_multiple_of(4) && group.is_multiple_of(4);
+        let x = whole(self.cin, self.cin_group());
+        let y = whole(self.cout, self.cout_group());
+        let mut parts = vec![
+            if x { shaders::CONV_X_VEC4 } else { shaders::CONV_X_SCALAR },
+            if y { shaders::CONV_Y_VEC4 } else { shaders::CONV_Y_SCALAR },
+        ];
+        parts.extend(io.outputs.first().map(|out| io.epilogue.units(out, y)).into_iter().flatten());
+        parts
+    }
+
+    /// Whether each output pixel is a product of the input pixel at its place.
+    fn is_pointwise(&self) -> bool {
+        let still = |axis: &Axis| axis.base == 0 && axis.stride == 1 && axis.step == 1;
+        self.kernel == [1, 1]
+            && self.groups == 1
+            && self.upsample == 1
+            && self.input == self.output
+            && self.phases.iter().flatten().all(still)
+    }
+
+    /// Such a convolution as a product of [pixels, Cin] with the weight, which is a matrix as it is stored.
+    fn pointwise(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
+        let [x, weight, operands @ ..] = io.inputs else { return Ok(Vec::new()) };
+        let pixels = self.batch * self.output[0] * self.output[1];
+        let matrix = |desc: &TensorDesc, rows, columns| TensorDesc::new([rows, columns], desc.dtype);
+        let weight = match self.transposed {
+            true => matrix(weight, self.cin, self.cout),
+            false => matrix(weight, self.cout, self.cin),
+        };
+        let mut inputs = vec![matrix(x, pixels, self.cin), weight];
+        inputs.extend_from_slice(operands);
+        let io = Io { inputs: &inputs, outputs: &[matrix(x, pixels, self.cout)], ..*io };
+        Matmul { transpose_b: !self.transposed }.launches(&io, tier)
+    }
+
     /// Ways to compute it, best guess first.
     pub fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
-        Ok(vec![direct::launch(self, io, tier)])
+        let direct = direct::launch(self, io, tier);
+        if self.is_pointwise() {
+            let mut launches = self.pointwise(io, tier)?;
+            launches.push(direct);
+            return Ok(launches);
+        }
+        if !io.is_constant(1) {
+            return Ok(vec![direct]);
+        }
+        if depthwise::fits(self) {
+            return Ok(vec![depthwise::launch(self, io, tier), direct]);
+        }
+        let mut launches = Vec::new();
+        if tier.software {
+            launches.push(lanes::launch(self, io, tier));
+            launches.push(direct);
+            launches.extend(tiled::launches(self, io, tier));
+        } else {
+            launches.extend(tiled::launches(self, io, tier));
+            launches.push(direct);
+        }
+        if self.cout_group() <= narrow::CHANNELS {
+            launches.insert(0, narrow::launch(self, io, tier));
+        }
+        Ok(launches)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Matrix products, linear layers among them.
 
 mod few_rows;
-mod lanes;
+pub(crate) mod lanes;
 mod naive;
 pub(crate) mod panels;
 mod product;

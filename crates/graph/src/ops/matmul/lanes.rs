@@ -16,7 +16,7 @@ fn lanes(tier: &Tier) -> (u32, Unit) {
 }
 
 /// Rows of a tile. A tile of R rows takes about 13 + R units of time: what it costs to load b, and the sums.
-fn tile_rows(rows: usize) -> u32 {
+pub(crate) fn tile_rows(rows: usize) -> u32 {
     let time = |&tile: &u32| rows.div_ceil(tile as usize) * (13 + tile as usize);
     [32, 16, 8, 4].into_iter().min_by_key(time).unwrap_or(16)
 }

@@ -1,0 +1,58 @@
+//! Depthwise convolutions, four channels of a pixel an invocation.
+
+use std::sync::Arc;
+
+use kiln_shaders as shaders;
+
+use super::{Plan, WalkParams, walk};
+use crate::ops::units;
+use crate::{Dispatch, Io, Kernel, Launch, Pack, Source, Tier};
+
+/// Whether the kernel takes it: a filter a channel, and whole fours of channels.
+pub(super) fn fits(plan: &Plan) -> bool {
+    plan.groups == plan.cin && plan.cin == plan.cout && plan.cin.is_multiple_of(4)
+}
+
+/// A launch for constant weights.
+pub(super) fn launch(plan: &Plan, io: &Io, tier: &Tier) -> Launch {
+    let workgroup = 64.min(tier.limits.max_invocations);
+    let mut parts: Vec<_> = io.outputs.first().map(|y| units::elem(y.dtype)).into_iter().collect();
+    parts.extend([shaders::GRID, shaders::CONV_WALK, shaders::CONV_DEPTHWISE]);
+    parts.extend(io.outputs.first().map(|y| io.epilogue.units(y, true)).into_iter().flatten());
+    let kernel = Kernel::new(parts).set("WORKGROUP", workgroup);
+    let mut weight_start = 0;
+    let mut dispatches = Vec::new();
+    for phase @ [h, w] in &plan.phases {
+        let params = WalkParams { weight_start, ..walk::params(plan, phase) };
+        let items = u64::from(params.pixels) * (plan.cin / 4) as u64;
+        let dispatch = Dispatch::new(kernel.clone(), params, items.div_ceil(workgroup.into()))
+            .bind("x", Source::Input(0))
+            .bind("weight", Source::Input(1))
+            .bind("y", Source::Output(0));
+        dispatches.push(io.epilogue.bind(dispatch, 2));
+        weight_start += (h.taps * w.taps * plan.cin) as u32;
+    }
+    Launch { name: "depthwise", packs: vec![pack(plan)], dispatches, ..Launch::default() }
+}
+
+/// The weight as [walk][tap][channel].
+fn pack(plan: &Plan) -> Pack {
+    let [channel_stride, _, _, row_stride, column_stride] = plan.weight_strides();
+    let channels = plan.cin;
+    let mut taps = Vec::new();
+    for [h, w] in &plan.phases {
+        for (y, x) in (0..h.taps).flat_map(|y| (0..w.taps).map(move |x| (y, x))) {
+            let (ky, kx) = (h.tap_first + y * h.tap_step, w.tap_first + x * w.tap_step);
+            taps.push(ky * row_stride + kx * column_stride);
+        }
+    }
+    let key = format!("conv depthwise {taps:?}");
+    let apply = move |weight: &crate::Tensor| {
+        let at = |tap: &usize| {
+            let tap = *tap;
+            (0..channels).map(move |c| Some(tap + c * channel_stride))
+        };
+        Ok(weight.pick([taps.len(), channels], taps.iter().flat_map(at))?)
+    };
+    Pack { input: 1, key, apply: Arc::new(apply) }
+}
