@@ -5,6 +5,7 @@ mod direct;
 mod lanes;
 mod narrow;
 mod panels;
+mod parts;
 pub(crate) mod sums;
 mod tiled;
 mod walk;
@@ -12,7 +13,8 @@ mod walk;
 use kiln_shaders::{self as shaders, Unit};
 
 use crate::ops::Matmul;
-use crate::{Io, Launch, Op, OpError, TensorDesc, Tier};
+use crate::{Io, Launch, Op, OpError, Spread, Step, TensorDesc, Tier};
+use parts::Part;
 use walk::WalkParams;
 
 /// Zeros around an input.
@@ -182,29 +184,35 @@ impl Plan {
 
     /// Ways to compute it, best guess first.
     pub fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
-        let direct = direct::launch(self, io, tier);
-        if self.is_pointwise() {
+        let (parts, epilogue) = self.parts(io, tier)?;
+        let whole = parts.len() == self.phases.len();
+        let io_of_parts = Io { epilogue: &epilogue, ..*io };
+        let direct = direct::launch(self, &parts, &io_of_parts, tier);
+        // A product does not cut an image's channel vector.
+        let vector = |step: &Step| matches!(step, Step::Binary { spread: Spread::Batch { .. }, .. });
+        if self.is_pointwise() && (whole || !io.epilogue.steps.iter().any(vector)) {
             let mut launches = self.pointwise(io, tier)?;
             launches.push(direct);
             return Ok(launches);
         }
+        let (parts, io) = (&parts, &io_of_parts);
         if !io.is_constant(1) {
             return Ok(vec![direct]);
         }
         if depthwise::fits(self) {
-            return Ok(vec![depthwise::launch(self, io, tier), direct]);
+            return Ok(vec![depthwise::launch(self, parts, io, tier), direct]);
         }
         let mut launches = Vec::new();
         if tier.software {
-            launches.push(lanes::launch(self, io, tier));
+            launches.push(lanes::launch(self, parts, io, tier));
             launches.push(direct);
-            launches.extend(tiled::launches(self, io, tier));
+            launches.extend(tiled::launches(self, parts, io, tier));
         } else {
-            launches.extend(tiled::launches(self, io, tier));
+            launches.extend(tiled::launches(self, parts, io, tier));
             launches.push(direct);
         }
         if self.cout_group() <= narrow::CHANNELS {
-            launches.insert(0, narrow::launch(self, io, tier));
+            launches.insert(0, narrow::launch(self, parts, io, tier));
         }
         Ok(launches)
     }

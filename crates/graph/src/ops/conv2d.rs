@@ -56,7 +56,7 @@ impl Conv2d {
         Self { upsample, ..self }
     }
 
-    fn plan(&self, inputs: &[TensorDesc]) -> Result<Plan, OpError> {
+    pub(super) fn plan(&self, inputs: &[TensorDesc]) -> Result<Plan, OpError> {
         let wrong = |reason: String| OpError::new("conv2d", inputs, reason);
         let channels = conv::check("conv2d", inputs, 4, self.groups, false)?;
         let (x, weight) = (&inputs[0].shape, &inputs[1].shape);

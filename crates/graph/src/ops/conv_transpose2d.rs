@@ -108,7 +108,7 @@ impl ConvTranspose2d {
         (0..stride.min(out)).map(phase).collect()
     }
 
-    fn plan(&self, inputs: &[TensorDesc]) -> Result<Plan, OpError> {
+    pub(super) fn plan(&self, inputs: &[TensorDesc]) -> Result<Plan, OpError> {
         let wrong = |reason: String| OpError::new("conv_transpose2d", inputs, reason);
         let channels = conv::check("conv_transpose2d", inputs, 4, self.groups, true)?;
         let (x, weight) = (&inputs[0].shape, &inputs[1].shape);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use kiln_shaders as shaders;
 
-use super::{Plan, WalkParams, walk};
+use super::{Part, Plan, WalkParams};
 use crate::ops::units;
-use crate::{Dispatch, Io, Kernel, Launch, Pack, Source, Tier};
+use crate::{Dispatch, Io, Kernel, Launch, Pack, Tier};
 
 /// Whether the kernel takes it: a filter a channel, and whole fours of channels.
 pub(super) fn fits(plan: &Plan) -> bool {
@@ -14,24 +14,27 @@ pub(super) fn fits(plan: &Plan) -> bool {
 }
 
 /// A launch for constant weights.
-pub(super) fn launch(plan: &Plan, io: &Io, tier: &Tier) -> Launch {
+pub(super) fn launch(plan: &Plan, parts: &[Part], io: &Io, tier: &Tier) -> Launch {
     let workgroup = 64.min(tier.limits.max_invocations);
-    let mut parts: Vec<_> = io.outputs.first().map(|y| units::elem(y.dtype)).into_iter().collect();
-    parts.extend([shaders::GRID, shaders::CONV_WALK, shaders::CONV_DEPTHWISE]);
-    parts.extend(io.outputs.first().map(|y| io.epilogue.units(y, true)).into_iter().flatten());
-    let kernel = Kernel::new(parts).set("WORKGROUP", workgroup);
-    let mut weight_start = 0;
-    let mut dispatches = Vec::new();
-    for phase @ [h, w] in &plan.phases {
-        let params = WalkParams { weight_start, ..walk::params(plan, phase) };
+    let mut units: Vec<_> = io.outputs.first().map(|y| units::elem(y.dtype)).into_iter().collect();
+    units.extend([shaders::GRID, shaders::CONV_WALK, shaders::CONV_DEPTHWISE]);
+    units.extend(io.outputs.first().map(|y| io.epilogue.units(y, true)).into_iter().flatten());
+    let kernel = Kernel::new(units).set("WORKGROUP", workgroup);
+    let starts: Vec<u32> = plan
+        .phases
+        .iter()
+        .scan(0, |at, [h, w]| {
+            let start = *at;
+            *at += (h.taps * w.taps * plan.cin) as u32;
+            Some(start)
+        })
+        .collect();
+    let dispatch = |part: &Part| {
+        let params = WalkParams { weight_start: starts[part.phase], ..part.params };
         let items = u64::from(params.pixels) * (plan.cin / 4) as u64;
-        let dispatch = Dispatch::new(kernel.clone(), params, items.div_ceil(workgroup.into()))
-            .bind("x", Source::Input(0))
-            .bind("weight", Source::Input(1))
-            .bind("y", Source::Output(0));
-        dispatches.push(io.epilogue.bind(dispatch, 2));
-        weight_start += (h.taps * w.taps * plan.cin) as u32;
-    }
+        part.bind(Dispatch::new(kernel.clone(), params, items.div_ceil(workgroup.into())))
+    };
+    let dispatches = parts.iter().map(dispatch).collect();
     Launch { name: "depthwise", packs: vec![pack(plan)], dispatches, ..Launch::default() }
 }
 

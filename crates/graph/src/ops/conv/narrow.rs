@@ -2,7 +2,7 @@
 
 use kiln_shaders as shaders;
 
-use super::Plan;
+use super::{Part, Plan};
 use crate::ops::matmul::panels::PANEL;
 use crate::ops::units;
 use crate::{Io, Kernel, Launch, Tier};
@@ -11,11 +11,11 @@ use crate::{Io, Kernel, Launch, Tier};
 pub(super) const CHANNELS: usize = 16;
 
 /// A launch for constant weights.
-pub(super) fn launch(plan: &Plan, io: &Io, tier: &Tier) -> Launch {
+pub(super) fn launch(plan: &Plan, parts: &[Part], io: &Io, tier: &Tier) -> Launch {
     let workgroup = 64.min(tier.limits.max_invocations);
-    let mut parts: Vec<_> = io.outputs.first().map(|y| units::elem(y.dtype)).into_iter().collect();
-    parts.extend([shaders::GRID, shaders::CONV_WALK, shaders::CONV_NARROW]);
-    parts.extend(plan.images(io));
-    let kernel = Kernel::new(parts).set("WORKGROUP", workgroup);
-    plan.tiled_launch("narrow", io, kernel, 4 * workgroup, plan.cout_group().div_ceil(PANEL))
+    let mut units: Vec<_> = io.outputs.first().map(|y| units::elem(y.dtype)).into_iter().collect();
+    units.extend([shaders::GRID, shaders::CONV_WALK, shaders::CONV_NARROW]);
+    units.extend(plan.images(io));
+    let kernel = Kernel::new(units).set("WORKGROUP", workgroup);
+    plan.tiled_launch("narrow", parts, kernel, 4 * workgroup, plan.cout_group().div_ceil(PANEL))
 }

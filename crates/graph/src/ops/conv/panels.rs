@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Axis, Plan, WalkParams, walk};
+use super::{Axis, Part, Plan, WalkParams};
 use crate::ops::matmul::panels::PANEL;
-use crate::{Dispatch, Io, Kernel, Launch, Pack, Source, Tensor};
+use crate::{Dispatch, Kernel, Launch, Pack, Tensor};
 
 impl Plan {
     /// Input channels of a group as they are packed: whole fours.
@@ -23,24 +23,21 @@ impl Plan {
     pub(super) fn tiled_launch(
         &self,
         name: &'static str,
-        io: &Io,
+        parts: &[Part],
         kernel: Kernel,
         tile: u32,
         channel_tiles: usize,
     ) -> Launch {
-        let dispatches = self.phases.iter().zip(self.packed_starts()).map(|(phase, weight_start)| {
-            let params = walk::params(self, phase);
-            let pixel_tiles = params.pixels.div_ceil(tile);
+        let starts = self.packed_starts();
+        let dispatch = |part: &Part| {
+            let pixel_tiles = part.params.pixels.div_ceil(tile);
+            let weight_start = starts[part.phase];
             let params =
-                WalkParams { weight_start, pixel_tiles, channel_tiles: channel_tiles as u32, ..params };
+                WalkParams { weight_start, pixel_tiles, channel_tiles: channel_tiles as u32, ..part.params };
             let groups = u64::from(pixel_tiles) * (self.groups * channel_tiles) as u64;
-            let dispatch = Dispatch::new(kernel.clone(), params, groups)
-                .bind("x", Source::Input(0))
-                .bind("weight", Source::Input(1))
-                .bind("y", Source::Output(0));
-            io.epilogue.bind(dispatch, 2)
-        });
-        let dispatches = dispatches.collect();
+            part.bind(Dispatch::new(kernel.clone(), params, groups))
+        };
+        let dispatches = parts.iter().map(dispatch).collect();
         Launch { name, packs: vec![self.pack()], dispatches, ..Launch::default() }
     }
 
