@@ -14,8 +14,8 @@ use crate::weights::{Files, SafeTensors};
 mod activation;
 mod boxes;
 mod cast;
-mod embedding;
 mod conv;
+mod embedding;
 mod grid_sample;
 mod interpolate;
 mod matmul;
@@ -98,6 +98,7 @@ pub(super) async fn verify(
         rows.into_iter().for_each(&mut *each);
     }
     Ok(())
+}
 
 fn read(case: &Json, inputs: &SafeTensors, expected: &SafeTensors) -> Result<Stored, VerifyError> {
     let wrong = |reason: &str| VerifyError::Param { name: "cases".into(), reason: reason.into() };
@@ -109,23 +110,29 @@ fn read(case: &Json, inputs: &SafeTensors, expected: &SafeTensors) -> Result<Sto
     let mut given = HashMap::new();
     for name in list("inputs")?.keys() {
         given.insert(name.clone(), inputs.load(&format!("{id}.{name}"))?);
+    }
     let mut wanted = Vec::new();
     for (name, about) in list("outputs")? {
         let noise = about.get("f32_vs_f64_max_abs").and_then(Json::as_f64);
         wanted.push((name.clone(), expected.load(&format!("{id}.{name}"))?, noise));
+    }
     let params = case.get("params").cloned().unwrap_or(Json::Null);
     Ok(Stored { id: id.to_string(), params, inputs: given, expected: wanted })
+}
 
 /// The same verdict for every output.
 fn all(stored: &Stored, verdict: &Verdict) -> Vec<Row> {
     let row = |(name, tensor, _): &(String, Tensor, _)| {
         Row::without(format!("{}.{name}", stored.id), tensor, verdict.clone())
+    };
     stored.expected.iter().map(row).collect()
+}
 
 async fn compare(stored: &Stored, build: Build, options: &Options<'_>) -> Vec<Row> {
     let failed = |error: VerifyError| match error {
         VerifyError::Unsupported(reason) => Verdict::NotCompared(reason),
         other => Verdict::Failed(other.to_string()),
+    };
     let half = options.precision == Precision::F16;
     if half {
         match out_of_range(stored, build, options).await {
@@ -133,10 +140,12 @@ async fn compare(stored: &Stored, build: Build, options: &Options<'_>) -> Vec<Ro
             Ok(Some(reason)) => return all(stored, &Verdict::OutOfRange(reason)),
             Err(error) => return all(stored, &failed(error)),
         }
+    }
     let kind = if half { CaseType::F16 } else { CaseType::F32 };
     let computed = match run(stored, build, kind, options.device).await {
         Ok(computed) => computed,
         Err(error) => return all(stored, &failed(error)),
+    };
     let row = |(name, expected, noise): &(String, Tensor, Option<f64>)| {
         let full = format!("{}.{name}", stored.id);
         match computed.get(name) {
@@ -145,6 +154,10 @@ async fn compare(stored: &Stored, build: Build, options: &Options<'_>) -> Vec<Ro
                 Row::compare(full, expected, actual, *noise, &options.gates, nmse)
             }
             None => Row::without(full, expected, Verdict::NotCompared("Kiln does not compute it".into())),
+        }
+    };
+    stored.expected.iter().map(row).collect()
+}
 
 async fn run(
     stored: &Stored,
@@ -160,19 +173,26 @@ async fn run(
     // The case's graph has its own types already.
     let outputs = device.run(graph, &HashMap::new(), Precision::F32, &feeds).await?;
     finish.outputs(outputs)
+}
 
 /// Why a case cannot be compared in f16: a tensor leaves its range, or the definition itself changes by more than the
 /// gate when its inputs are rounded.
 async fn out_of_range(
+    stored: &Stored,
+    build: Build,
+    options: &Options<'_>,
 ) -> Result<Option<String>, VerifyError> {
     let overflows = |tensor: &Tensor| {
         let rounded = tensor.cast(DType::F16).to_f64();
         tensor.dtype().is_float()
             && tensor.to_f64().iter().zip(rounded).any(|(v, r)| v.is_finite() && !r.is_finite())
+    };
     let expected = stored.expected.iter().map(|(name, tensor, _)| (name, tensor));
     for (name, tensor) in stored.inputs.iter().chain(expected) {
         if overflows(tensor) {
             return Ok(Some(format!("{name:?} leaves f16's range")));
+        }
+    }
     let exact = run(stored, build, CaseType::F32, Device::Cpu).await?;
     let rounded = run(stored, build, CaseType::Rounded, Device::Cpu).await?;
     for (name, exact) in &exact {
@@ -180,4 +200,7 @@ async fn out_of_range(
         let row = Row::compare(name, exact, rounded, None, &options.gates, NMSE_F16);
         if let Verdict::Failed(reason) = row.verdict {
             return Ok(Some(format!("rounding the inputs alone changes {name:?}: {reason}")));
+        }
+    }
     Ok(None)
+}
