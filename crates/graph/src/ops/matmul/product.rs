@@ -261,13 +261,14 @@ impl<'a> Product<'a> {
         if largest == 0 || largest.saturating_mul(units) <= limit {
             return vec![0..extent];
         }
-        // Offsets must be aligned in every tensor, and cuts fall between tiles and between vectors of four.
+        // Offsets must be aligned in every tensor, and cuts fall between vectors of four, and between tiles where that
+        // leaves any.
         let alignment = (self.tier.limits.offset_alignment as usize).max(16);
-        let mut step = tile.div_ceil(unit).max(4);
-        for &bytes in unit_bytes {
-            step = lcm(step, alignment / gcd(alignment, bytes));
-        }
-        let length = limit / largest / step * step * unit;
+        let step = unit_bytes.iter().fold(4, |step, &bytes| lcm(step, alignment / gcd(alignment, bytes)));
+        let most = limit / largest;
+        let tiles = lcm(step, tile.div_ceil(unit));
+        let step = if most >= tiles { tiles } else { step };
+        let length = most / step * step * unit;
         if length == 0 {
             return vec![0..extent];
         }
@@ -286,4 +287,62 @@ fn gcd(a: usize, b: usize) -> usize {
 
 fn lcm(a: usize, b: usize) -> usize {
     a / gcd(a, b).max(1) * b
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::Matmul;
+    use crate::{DType, DeviceLimits, Epilogue, Io, Launch, Op, Source, TensorDesc, Tier};
+
+    /// Launches of a linear layer on a device whose bindings hold 64 KiB.
+    fn launches(m: usize, n: usize, k: usize, constant: bool) -> Vec<Launch> {
+        let desc = |shape: [usize; 2]| TensorDesc::new(shape, DType::F32);
+        let (inputs, outputs) = ([desc([m, k]), desc([n, k])], [desc([m, n])]);
+        let io =
+            Io { inputs: &inputs, outputs: &outputs, constant: &[false, constant], epilogue: Epilogue::NONE };
+        let limits = DeviceLimits { max_binding_bytes: 64 << 10, ..DeviceLimits::WEBGPU };
+        let tier = Tier { software: true, limits, ..Tier::webgpu() };
+        Matmul { transpose_b: true }.launches(&io, &tier).unwrap()
+    }
+
+    /// Bytes of a source that a launch binds, over all dispatches; each range must be one that a binding can have.
+    fn bound(launch: &Launch, source: Source) -> u64 {
+        let mut next = 0;
+        for binding in launch.dispatches.iter().flat_map(|d| &d.bindings).filter(|b| b.source == source) {
+            let range = binding.range.clone().unwrap();
+            assert!(range.end - range.start <= 64 << 10 && range.start % 256 == 0, "{range:?}");
+            assert_eq!(range.start, next);
+            next = range.end;
+        }
+        next
+    }
+
+    #[test]
+    fn large_rows_are_cut() {
+        for launch in launches(1001, 36, 64, false) {
+            assert_eq!(bound(&launch, Source::Input(0)), 1001 * 64 * 4, "{}", launch.name);
+            assert_eq!(bound(&launch, Source::Output(0)), 1001 * 36 * 4, "{}", launch.name);
+        }
+    }
+
+    #[test]
+    fn cuts_fall_within_tiles_where_they_must() {
+        for launch in launches(200, 1000, 68, false) {
+            for binding in launch.dispatches.iter().flat_map(|dispatch| &dispatch.bindings) {
+                let range = binding.range.clone().unwrap();
+                assert!(range.end - range.start <= 64 << 10 && range.start % 256 == 0, "{range:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn large_weights_are_cut_by_columns() {
+        for constant in [false, true] {
+            for launch in launches(3, 1001, 100, constant) {
+                // Panels hold 8 columns.
+                let columns = if launch.packs.is_empty() { 1001 } else { 1008 };
+                assert_eq!(bound(&launch, Source::Input(1)), columns * 100 * 4, "{}", launch.name);
+            }
+        }
+    }
 }
