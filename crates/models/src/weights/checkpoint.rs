@@ -11,7 +11,7 @@ use super::{Files, SafeTensors, WeightError, Weights, unloadable};
 const MAX_INDEX: u64 = 64 << 20;
 
 /// Stems of weight files: transformers' and timm's, diffusers'.
-const STEMS: [&str; 2] = ["model", "diffusion_pytorch_model"];
+pub(super) const STEMS: [&str; 2] = ["model", "diffusion_pytorch_model"];
 
 /// Endings of files that hold pickles: programs that run when they are read.
 const PICKLES: [&str; 5] = [".bin", ".pt", ".pth", ".ckpt", ".pkl"];
@@ -131,10 +131,10 @@ fn has_nan(tensor: &Tensor) -> bool {
     }
 }
 
-const PICKLE: &str = "it is a pickle, a program that runs when it is read, so Kiln does not read it; \
+pub(super) const PICKLE: &str = "it is a pickle, a program that runs when it is read, so Kiln does not read it; \
                       use the model's .safetensors file, or save one with safetensors.torch.save_file";
 
-fn is_pickle(name: &str) -> bool {
+pub(super) fn is_pickle(name: &str) -> bool {
     PICKLES.iter().any(|ending| name.ends_with(ending))
 }
 

@@ -5,6 +5,8 @@
 
 mod checkpoint;
 mod files;
+#[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
+pub mod hub;
 mod recipe;
 mod safetensors;
 
