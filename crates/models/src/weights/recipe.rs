@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use kiln_graph::random::SplitMix64;
 use kiln_graph::{GraphError, Tensor, WeightSource};
 use serde_json::Value as Json;
 
@@ -52,30 +53,13 @@ impl Recipe {
     }
 }
 
-fn fnv1a64(text: &str) -> u64 {
-    text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    })
-}
-
-/// The output function of splitmix64 (Steele, Lea and Flood 2014).
-fn splitmix64(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 impl WeightSource for Recipe {
     fn load(&self, name: &str) -> Result<Tensor, GraphError> {
         let wrong = |reason: String| GraphError::Value { what: "weight", name: name.into(), reason };
         let entry = self.entries.get(name).ok_or_else(|| wrong("is missing".into()))?;
-        let key = fnv1a64(&format!("{}{name}", self.prefix));
+        let random = SplitMix64::named(&format!("{}{name}", self.prefix));
         let (scale, offset) = (entry.scale as f32, entry.offset as f32);
-        let element = |i: usize| {
-            let z = splitmix64(key.wrapping_add((i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
-            let u = (z >> 40) as f32 / (1 << 24) as f32;
-            (2.0 * u - 1.0) * scale + offset
-        };
+        let element = |i: usize| random.affine(i as u64, scale, offset);
         let len = entry.shape.iter().product();
         Tensor::f32(entry.shape.clone(), (0..len).map(element).collect())
             .map_err(|error| wrong(error.to_string()))
@@ -99,14 +83,6 @@ impl Weights for Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_and_seeds_give_the_published_numbers() {
-        // The published check values of both functions.
-        assert_eq!(fnv1a64(""), 0xCBF2_9CE4_8422_2325);
-        assert_eq!(fnv1a64("foobar"), 0x8594_4171_F739_67E8);
-        assert_eq!(splitmix64(0x9E37_79B9_7F4A_7C15), 0xE220_A839_7B1D_CDAF);
-    }
 
     #[test]
     fn elements_lie_around_the_offset() {
