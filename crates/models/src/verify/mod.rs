@@ -9,6 +9,7 @@ mod model;
 pub mod models;
 pub mod ops;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use case::OpCase;
@@ -16,7 +17,7 @@ pub use compare::{Gates, Row, Verdict};
 pub use model::{ModelRun, all, channels_second};
 
 use kiln_engine::{CompileOptions, Gpu, Precision, Session};
-use kiln_graph::{Graph, GraphError, Interpreter, LengthError, Tensor, WeightSource};
+use kiln_graph::{Graph, GraphError, Interpreter, LengthError, Tensor, WeightSource, passes};
 
 use crate::weights::{Files, WeightError};
 
@@ -106,18 +107,25 @@ pub async fn verify(
 }
 
 impl Device<'_> {
-    /// Computes a graph's outputs once.
+    /// Computes a graph's outputs once. With f16 storage, nodes whose path is in `keep_f32` stay f32.
     pub(crate) async fn run(
         self,
         graph: Graph,
         weights: &dyn WeightSource,
         precision: Precision,
+        keep_f32: BTreeSet<String>,
         inputs: &[(&str, Tensor)],
     ) -> Result<Vec<Tensor>, VerifyError> {
         match self {
-            Device::Cpu => Ok(Interpreter::new(graph, weights)?.run(inputs)?),
+            Device::Cpu => {
+                let graph = match precision {
+                    Precision::F32 => graph,
+                    Precision::F16 => passes::to_f16(&graph, &keep_f32)?,
+                };
+                Ok(Interpreter::new(graph, weights)?.run(inputs)?)
+            }
             Device::Gpu(gpu) => {
-                let options = CompileOptions { precision, ..Default::default() };
+                let options = CompileOptions { precision, keep_f32, ..Default::default() };
                 let session = Session::compile(gpu, &graph, weights, &options, &mut |_, _| {}).await?;
                 Ok(session.run(inputs).await?)
             }

@@ -1,10 +1,10 @@
 //! A model against expected tensors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kiln_engine::Precision;
-use kiln_graph::{DType, Graph, GraphError, Tensor, WeightSource};
+use kiln_graph::{DType, Graph, Tensor, WeightSource};
 use serde_json::Value as Json;
 
 use super::case::permute;
@@ -48,16 +48,16 @@ impl ModelRun<'_> {
         permute(tensor, &[0, 2, 3, 1])
     }
 
-    /// Computes a graph's outputs, by name.
+    /// Computes a graph's outputs, by name. With f16 storage, nodes whose path is in `keep_f32` stay f32.
     pub async fn compute(
         &self,
         graph: Graph,
+        keep_f32: BTreeSet<String>,
         inputs: &[(&str, Tensor)],
     ) -> Result<HashMap<String, Tensor>, VerifyError> {
         let names: Vec<String> = graph.outputs().iter().map(|(name, _)| name.clone()).collect();
-        let half = self.precision == Precision::F16;
-        let weights = Stored { weights: self.weights, half: half && matches!(self.device, Device::Cpu) };
-        let outputs = self.device.run(graph, &weights, self.precision, inputs).await?;
+        let weights: &dyn WeightSource = self.weights;
+        let outputs = self.device.run(graph, weights, self.precision, keep_f32, inputs).await?;
         Ok(names.into_iter().zip(outputs).collect())
     }
 }
@@ -69,19 +69,6 @@ pub fn channels_second(tensor: &Tensor) -> Result<Tensor, VerifyError> {
         return Ok(tensor.clone());
     }
     permute(tensor, &[0, rank - 1].into_iter().chain(1..rank - 1).collect::<Vec<_>>())
-}
-
-/// Weights, rounded to f16 where they are stored so.
-struct Stored<'a> {
-    weights: &'a dyn Weights,
-    half: bool,
-}
-
-impl WeightSource for Stored<'_> {
-    fn load(&self, name: &str) -> Result<Tensor, GraphError> {
-        let tensor = self.weights.load(name)?;
-        Ok(if self.half && tensor.dtype().is_float() { tensor.cast(DType::F16) } else { tensor })
-    }
 }
 
 /// What is expected under a name.

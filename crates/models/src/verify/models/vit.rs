@@ -17,6 +17,7 @@ fn run<'a>(run: &'a ModelRun<'a>) -> Computed<'a> {
         let pixels = run.image("pixel_values")?;
         let &[batch, height, width, _] = pixels.shape() else { return Ok(Default::default()) };
         let graph = vit.graph(batch, [height, width], &Taps::of(&run.layers))?;
-        run.compute(graph, &[("pixel_values", pixels)]).await
+        let keep_f32 = vit.keep_f32(&graph);
+        run.compute(graph, keep_f32, &[("pixel_values", pixels)]).await
     })
 }

@@ -1,6 +1,6 @@
 //! Single ops against expected tensors: one file a family, which turns a case into a graph.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kiln_engine::Precision;
@@ -171,7 +171,7 @@ async fn run(
     let feeds: Vec<(&str, Tensor)> =
         feeds.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
     // The case's graph has its own types already.
-    let outputs = device.run(graph, &HashMap::new(), Precision::F32, &feeds).await?;
+    let outputs = device.run(graph, &HashMap::new(), Precision::F32, BTreeSet::new(), &feeds).await?;
     finish.outputs(outputs)
 }
 
