@@ -1,9 +1,15 @@
 //! The kiln binary.
 
+mod bench;
+mod bundled;
 mod check;
+mod classify;
+mod demo;
 mod device;
 mod devices;
+mod gallery;
 mod output;
+mod profile;
 mod verify;
 
 use std::process::ExitCode;
@@ -24,13 +30,19 @@ struct Cli {
 enum Command {
     Devices(devices::Args),
     Check(check::Args),
+    Classify(classify::Args),
+    Demo(demo::Args),
     Verify(verify::Args),
+    Bench(bench::Args),
+    Profile(profile::Args),
 }
 
 /// What the exit code says: 0 done, 1 a check failed, 2 bad usage or bad input.
 enum Outcome {
     Done,
     CheckFailed,
+    /// Some input was refused, and said so; the rest was done.
+    BadInput,
 }
 
 fn main() -> ExitCode {
@@ -39,11 +51,16 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Devices(args) => devices::run(args, &cli.device),
         Command::Check(args) => check::run(args, &cli.device),
+        Command::Classify(args) => classify::run(args, &cli.device),
+        Command::Demo(args) => demo::run(args, &cli.device),
         Command::Verify(args) => verify::run(args, &cli.device),
+        Command::Bench(args) => bench::run(args, &cli.device),
+        Command::Profile(args) => profile::run(args, &cli.device),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::CheckFailed) => ExitCode::from(1),
+        Ok(Outcome::BadInput) => ExitCode::from(2),
         Err(error) => {
             eprintln!("error: {}", sentence(&error));
             ExitCode::from(2)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Prints a line to stdout. A reader that has gone (`kiln check | head`) ends the program without a word.
+/// Prints a line to stdout. Where the reader has gone (`kiln check | head`), files are still written.
 macro_rules! say {
     ($($argument:tt)*) => {
         $crate::output::line(format_args!($($argument)*))
@@ -17,9 +17,7 @@ macro_rules! say {
 pub(crate) use say;
 
 pub fn line(text: std::fmt::Arguments) {
-    if writeln!(io::stdout().lock(), "{text}").is_err() {
-        std::process::exit(0);
-    }
+    let _ = writeln!(io::stdout().lock(), "{text}");
 }
 
 /// A bar of `length` steps on stderr, where that is a terminal.

@@ -1,0 +1,225 @@
+//! `kiln bench`: speed, as a share of what this device can do.
+
+mod peak;
+mod shapes;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use kiln::engine::{CompileOptions, Gpu, Precision, Session};
+use kiln::graph::random::SplitMix64;
+use kiln::graph::{DType, Graph, Tensor};
+use kiln::models::Device;
+use kiln::models::image::Picture;
+use serde_json::{Value as Json, json};
+
+use crate::Outcome;
+use crate::bundled;
+use crate::check::device_json;
+use crate::device::{DeviceArgs, PrecisionKind};
+use crate::output::{Pending, bar, say, spinner};
+use peak::Peak;
+
+/// Measure speed on this device: op by op at common shapes, or a model.
+///
+/// The share is of what a kernel of multiply-adds and a copy reach in the same run, whichever is nearer.
+#[derive(clap::Args)]
+pub struct Args {
+    /// One op family.
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    op: Option<String>,
+    /// A model instead of ops: a folder, hub:owner/name, or a bundled name.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Storage type of weights and activations.
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionKind,
+    /// Write a report.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Runs a measurement; the fastest counts, since everything else disturbs and nothing helps.
+const RUNS: usize = 3;
+/// A measurement ends after so many seconds.
+const PATIENCE: f64 = 3.0;
+
+pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
+    let shapes = shapes::all();
+    if let Some(op) = &args.op
+        && !shapes.iter().any(|shape| shape.op == op)
+    {
+        let mut names: Vec<&str> = shapes.iter().map(|shape| shape.op).collect();
+        names.dedup();
+        bail!("there is no bench of {op:?}; there is {}", names.join(", "));
+    }
+    let report = args.json.as_deref().map(Pending::create).transpose()?;
+    let gpu = device.open()?;
+    if args.precision == PrecisionKind::F16 && !gpu.tier().f16 {
+        bail!("{} does not offer 16-bit floats (shader-f16)", gpu.info().name);
+    }
+    say!("on {}", gpu.describe());
+    let progress = spinner("measuring the device");
+    let peak = Peak::measure(&gpu);
+    progress.finish_and_clear();
+    let peak = peak?;
+    say!(
+        "the device reaches {:.1} GFLOP/s in f32 multiply-adds and copies {:.1} GB/s\n",
+        peak.gflops,
+        peak.gbytes
+    );
+    let mut json = device_json(&gpu);
+    json["peak"] = json!({ "gflops": peak.gflops, "gbytes": peak.gbytes });
+    if let Some(model) = &args.model {
+        json["model"] = bench_model(model, &gpu, args.precision, &peak)?;
+    } else {
+        let chosen: Vec<_> =
+            shapes.into_iter().filter(|shape| args.op.as_deref().is_none_or(|op| op == shape.op)).collect();
+        let progress = bar(chosen.len(), "shapes");
+        let mut rows = Vec::new();
+        say!("{:>10} {:>9} {:>8} {:>6}", "ms", "GFLOP/s", "GB/s", "share");
+        for shape in &chosen {
+            let graph = (shape.build)()?;
+            match measure(&gpu, &graph, Precision::from(args.precision)) {
+                Ok(found) => {
+                    progress.suspend(|| found.print(&peak, &format!("{} {}", shape.op, shape.label)));
+                    let mut row = found.json(&peak);
+                    row["op"] = json!(shape.op);
+                    row["shape"] = json!(shape.label);
+                    rows.push(row);
+                }
+                // A small device may not hold a shape; the others still count.
+                Err(error) => {
+                    progress.suspend(|| say!("{:>36} {} {}: {error}", "", shape.op, shape.label));
+                    rows.push(json!({ "op": shape.op, "shape": shape.label, "error": error.to_string() }));
+                }
+            }
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        json["shapes"] = Json::Array(rows);
+    }
+    if let Some(report) = report {
+        report.commit(&serde_json::to_vec_pretty(&json)?)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The fastest of some runs.
+pub struct Measured {
+    seconds: f64,
+    flops: u64,
+    bytes: u64,
+}
+
+impl Measured {
+    fn gflops(&self) -> f64 {
+        self.flops as f64 / self.seconds.max(1e-12) / 1e9
+    }
+
+    fn gbytes(&self) -> f64 {
+        self.bytes as f64 / self.seconds.max(1e-12) / 1e9
+    }
+
+    fn share(&self, peak: &Peak) -> f64 {
+        (self.gflops() / peak.gflops).max(self.gbytes() / peak.gbytes)
+    }
+
+    fn print(&self, peak: &Peak, what: &str) {
+        say!(
+            "{:>10.3} {:>9.1} {:>8.1} {:>5.1}%  {what}",
+            self.seconds * 1e3,
+            self.gflops(),
+            self.gbytes(),
+            self.share(peak) * 100.0
+        );
+    }
+
+    fn json(&self, peak: &Peak) -> Json {
+        json!({
+            "seconds": self.seconds, "gflops": self.gflops(), "gbytes": self.gbytes(), "share": self.share(peak),
+        })
+    }
+}
+
+/// Random inputs of a graph.
+fn inputs(graph: &Graph) -> Result<Vec<(String, Tensor)>> {
+    let fill = |(name, value): (&str, kiln::graph::Value)| {
+        let desc = graph.desc(value);
+        let sequence = SplitMix64::named(name);
+        let values: Vec<f32> = (0..desc.len()).map(|i| sequence.unit(i as u64) * 2.0 - 1.0).collect();
+        Ok((name.to_string(), Tensor::f32(desc.shape.clone(), values)?.cast(desc.dtype)))
+    };
+    graph.inputs().map(fill).collect()
+}
+
+/// Time of a graph's kernels on a device.
+pub fn measure(gpu: &Gpu, graph: &Graph, precision: Precision) -> Result<Measured> {
+    let options = CompileOptions { precision, ..Default::default() };
+    let session = Session::compile_blocking(gpu, graph, &HashMap::new(), &options)?;
+    let inputs = inputs(graph)?;
+    let inputs: Vec<(&str, Tensor)> = inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
+    let mut best = Measured { seconds: f64::INFINITY, flops: 0, bytes: 0 };
+    let start = Instant::now();
+    // The first run pays for what drivers do late.
+    for _ in 0..=RUNS {
+        let profile = session.profile_blocking(&inputs)?;
+        best.flops = profile.rows.iter().map(|row| row.flops).sum();
+        best.bytes = profile.rows.iter().map(|row| row.bytes).sum();
+        best.seconds = best.seconds.min(profile.seconds());
+        if start.elapsed().as_secs_f64() > PATIENCE {
+            break;
+        }
+    }
+    Ok(best)
+}
+
+fn bench_model(model: &str, gpu: &Gpu, precision: PrecisionKind, peak: &Peak) -> Result<Json> {
+    let mut classifier = bundled::classifier(model, Device::Gpu(gpu.clone()), Precision::from(precision))?;
+    let [height, width] = classifier.model().config().image_size;
+    let picture = Picture::new(width, height, vec![128; width * height * 3])?;
+    let progress = spinner("compiling and running");
+    let start = Instant::now();
+    classifier.classify_blocking(std::slice::from_ref(&picture))?;
+    let first = start.elapsed().as_secs_f64();
+    let mut whole = f64::INFINITY;
+    let runs = Instant::now();
+    for i in 0..10 {
+        let start = Instant::now();
+        classifier.classify_blocking(std::slice::from_ref(&picture))?;
+        whole = whole.min(start.elapsed().as_secs_f64());
+        if i > 1 && runs.elapsed().as_secs_f64() > PATIENCE {
+            break;
+        }
+    }
+    let profiled = classifier.profile_blocking(&picture);
+    progress.finish_and_clear();
+    let Some((profile, memory)) = profiled? else { bail!("only a GPU can be measured") };
+    let kernels = Measured {
+        seconds: profile.seconds(),
+        flops: profile.rows.iter().map(|row| row.flops).sum(),
+        bytes: profile.rows.iter().map(|row| row.bytes).sum(),
+    };
+    say!("first picture, with compilation {:>10.1} ms", first * 1e3);
+    say!("a picture, processed and read   {:>10.2} ms", whole * 1e3);
+    say!("its kernels alone               {:>10.2} ms", kernels.seconds * 1e3);
+    say!("\n{:>10} {:>9} {:>8} {:>6}", "ms", "GFLOP/s", "GB/s", "share");
+    kernels.print(peak, model);
+    crate::profile::show_memory(&memory);
+    let mut json = kernels.json(peak);
+    json["model"] = json!(model);
+    json["first_seconds"] = json!(first);
+    json["picture_seconds"] = json!(whole);
+    json["memory_bytes"] = json!(memory.total());
+    Ok(json)
+}
+
+/// A random f32 constant.
+fn random(shape: &[usize]) -> Result<Tensor> {
+    let sequence = SplitMix64::new(7);
+    let len: usize = shape.iter().product();
+    let values: Vec<f32> = (0..len).map(|i| (sequence.unit(i as u64) * 2.0 - 1.0) * 0.1).collect();
+    Ok(Tensor::f32(shape, values)?.cast(DType::F32))
+}

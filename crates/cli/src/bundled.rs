@@ -1,0 +1,145 @@
+//! Models that are part of the binary, and where others are found.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use kiln::engine::Precision;
+use kiln::models::image::Picture;
+use kiln::models::weights::{Files, Folder, Memory};
+use kiln::models::{Classifier, Device};
+
+macro_rules! embedded {
+    ($folder:literal: $($name:literal),* $(,)?) => {
+        &[$((
+            $name,
+            include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/models/", $folder, "/", $name)).as_slice(),
+        )),*]
+    };
+}
+
+/// A tiny ViT that reads handwritten digits.
+const DIGITS: &[(&str, &[u8])] =
+    embedded!("digits-vit": "config.json", "preprocessor_config.json", "model.safetensors");
+
+/// Ten digits that it was not trained on: a picture of each, named by its true label.
+pub const DIGIT_SAMPLES: &[(&str, &[u8])] = embedded!(
+    "digits-vit/samples":
+    "digit-1620-zero.png",
+    "digit-1621-one.png",
+    "digit-1618-two.png",
+    "digit-1624-three.png",
+    "digit-1628-four.png",
+    "digit-1617-five.png",
+    "digit-1623-six.png",
+    "digit-1622-seven.png",
+    "digit-1619-eight.png",
+    "digit-1633-nine.png",
+);
+
+/// Bundled models by name.
+const MODELS: &[(&str, &[(&str, &[u8])])] = &[("digits", DIGITS)];
+
+/// What MODEL may be, for the help of every command.
+pub const MODEL_HELP: &str = "A folder in the hub's layout, hub:owner/name, or a bundled model: digits";
+
+/// The files of MODEL, and what errors call them.
+pub fn files(model: &str) -> Result<Arc<dyn Files>> {
+    if model.starts_with("hub:") {
+        bail!("{model} cannot be fetched: this build has no hub client");
+    }
+    let path = Path::new(model);
+    if path.is_dir() {
+        return Ok(Arc::new(Folder::new(path)));
+    }
+    if path.exists() {
+        bail!("{model} is a file, and a model is a folder that holds config.json and model.safetensors");
+    }
+    if let Some((_, embedded)) = MODELS.iter().find(|(name, _)| *name == model) {
+        let mut memory = Memory::new();
+        for &(name, bytes) in *embedded {
+            memory.insert(name, bytes);
+        }
+        return Ok(Arc::new(memory));
+    }
+    let names: Vec<&str> = MODELS.iter().map(|(name, _)| *name).collect();
+    bail!("{model} is no folder, no hub:owner/name, and no bundled model (there is {})", names.join(", "))
+}
+
+/// A classifier of MODEL.
+pub fn classifier(model: &str, device: Device, precision: Precision) -> Result<Classifier> {
+    let result = Classifier::open(&files(model)?, device, precision);
+    // Only an error of the configuration's content does not name its file.
+    Ok(result.map_err(|error| match error {
+        kiln::models::Error::Config(_) => anyhow::anyhow!("{}/{error}", model.trim_end_matches('/')),
+        other => other.into(),
+    })?)
+}
+
+/// The digit samples with their true labels.
+pub fn digit_samples() -> Result<Vec<(&'static str, &'static str, Picture)>> {
+    let decode = |&(name, bytes): &(&'static str, &[u8])| {
+        let label = name.trim_end_matches(".png").rsplit('-').next().unwrap_or_default();
+        Ok((name, label, Picture::decode(bytes)?))
+    };
+    DIGIT_SAMPLES.iter().map(decode).collect()
+}
+
+/// Largest picture file.
+const MAX_FILE: u64 = 1 << 30;
+
+/// Reads a picture file; errors name it.
+pub fn read_picture(path: &Path) -> Result<Picture> {
+    let named = |error: String| anyhow::anyhow!("{} {error}", path.display());
+    let metadata = std::fs::metadata(path).map_err(|error| named(format!("cannot be read: {error}")))?;
+    // A pipe would be waited for without end.
+    if !metadata.is_file() {
+        return Err(named("is no file".into()));
+    }
+    if metadata.len() > MAX_FILE {
+        return Err(named(format!("has {} bytes, and at most {MAX_FILE} are read", metadata.len())));
+    }
+    let file = std::fs::File::open(path).map_err(|error| named(format!("cannot be read: {error}")))?;
+    Picture::read(std::io::BufReader::new(file)).map_err(|error| named(error.to_string()))
+}
+
+/// Endings of pictures, by which a folder's pictures are told from its other files.
+const ENDINGS: [&str; 13] =
+    ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm", "jfif"];
+
+/// The picture files that arguments name: files, folders of pictures, and patterns, in this order.
+pub fn picture_files(arguments: &[String]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for argument in arguments {
+        let path = Path::new(argument);
+        let before = files.len();
+        if path.is_dir() {
+            let mut inner = Vec::new();
+            for entry in std::fs::read_dir(path).map_err(|error| anyhow::anyhow!("{argument}: {error}"))? {
+                let file = entry?.path();
+                let ending = file.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+                if ENDINGS.contains(&ending.as_str()) {
+                    inner.push(file);
+                }
+            }
+            inner.sort();
+            files.extend(inner);
+            if files.len() == before {
+                bail!("{argument} holds no pictures");
+            }
+        } else if !path.exists() && argument.contains(['*', '?', '[']) {
+            let found = glob::glob(argument)
+                .map_err(|error| anyhow::anyhow!("{argument} is no pattern: {error}"))?
+                .filter_map(Result::ok)
+                .filter(|file| !file.is_dir());
+            files.extend(found);
+            if files.len() == before {
+                bail!("no picture matches {argument}");
+            }
+        } else {
+            // One that is not there is refused by name when it is read.
+            files.push(path.to_path_buf());
+        }
+    }
+    Ok(files)
+}

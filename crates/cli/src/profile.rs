@@ -1,0 +1,106 @@
+//! `kiln profile`: time by op, and memory.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use kiln::engine::{MemoryReport, Precision, Profile};
+use kiln::models::Device;
+use kiln::models::image::Picture;
+
+use crate::Outcome;
+use crate::bundled::{self, MODEL_HELP, read_picture};
+use crate::device::{DeviceArgs, PrecisionKind};
+use crate::devices::bytes;
+use crate::output::{say, spinner};
+
+/// Time a model by op, and show what it holds on the device.
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(help = MODEL_HELP)]
+    model: String,
+    /// A picture; a grey one of the model's size unless it is given.
+    picture: Option<PathBuf>,
+    /// Storage type of weights and activations.
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionKind,
+}
+
+pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
+    let picture = args.picture.as_deref().map(read_picture).transpose()?;
+    let gpu = device.open()?;
+    say!("on {}", gpu.describe());
+    let mut classifier = bundled::classifier(&args.model, Device::Gpu(gpu), Precision::from(args.precision))?;
+    let [height, width] = classifier.model().config().image_size;
+    let picture = match picture {
+        Some(picture) => picture,
+        None => Picture::new(width, height, vec![128; width * height * 3])?,
+    };
+    let progress = spinner("compiling and running");
+    let result = classifier.profile_blocking(&picture);
+    progress.finish_and_clear();
+    let Some((profile, memory)) = result? else { bail!("only a GPU can be profiled") };
+    show(&profile);
+    show_memory(&memory);
+    Ok(Outcome::Done)
+}
+
+/// Sum of some rows.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    seconds: f64,
+    flops: u64,
+    bytes: u64,
+    dispatches: usize,
+}
+
+fn show(profile: &Profile) {
+    let (mut by_op, mut by_shape) = (BTreeMap::<String, Sum>::new(), BTreeMap::<String, Sum>::new());
+    for row in &profile.rows {
+        let keys = [
+            (&mut by_op, row.op.to_string()),
+            (&mut by_shape, format!("{} {} {}", row.op, row.launch, row.shapes)),
+        ];
+        for (sums, key) in keys {
+            let sum = sums.entry(key).or_default();
+            sum.seconds += row.seconds;
+            sum.flops += row.flops;
+            sum.bytes += row.bytes;
+            sum.dispatches += row.dispatches;
+        }
+    }
+    let clock =
+        if profile.timestamps { "the device's clock" } else { "the host's clock, a submit a dispatch" };
+    say!("{:.3} ms by {clock}", profile.seconds() * 1e3);
+    for (title, sums) in [("by op", by_op), ("by op, launch and shapes", by_shape)] {
+        say!("\n{title}");
+        say!("{:>10} {:>6} {:>5} {:>9} {:>8}", "ms", "share", "runs", "GFLOP/s", "GB/s");
+        let mut rows: Vec<(String, Sum)> = sums.into_iter().collect();
+        rows.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
+        for (name, sum) in rows {
+            let per_second = |count: u64| count as f64 / sum.seconds.max(1e-12) / 1e9;
+            say!(
+                "{:>10.3} {:>5.1}% {:>5} {:>9.1} {:>8.1}  {name}",
+                sum.seconds * 1e3,
+                sum.seconds / profile.seconds().max(1e-12) * 100.0,
+                sum.dispatches,
+                per_second(sum.flops),
+                per_second(sum.bytes)
+            );
+        }
+    }
+}
+
+pub fn show_memory(memory: &MemoryReport) {
+    say!("\nmemory on the device");
+    say!("  weights      {:>10}  ({} bytes)", bytes(memory.weights), memory.weights);
+    say!(
+        "  activations  {:>10}  ({} bytes in {} buffers; at least {} are alive at once)",
+        bytes(memory.pool),
+        memory.pool,
+        memory.pool_buffers,
+        memory.lower_bound
+    );
+    say!("  other        {:>10}  ({} bytes)", bytes(memory.other), memory.other);
+    say!("  total        {:>10}  ({} bytes)", bytes(memory.total()), memory.total());
+}
