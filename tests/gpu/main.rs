@@ -1,6 +1,7 @@
 //! Tests that need a device. Each is reported as ignored where there is none, and fails instead where
 //! `KILN_REQUIRE_GPU=1`.
 
+mod digits;
 mod faults;
 mod parity;
 mod session;
@@ -50,5 +51,6 @@ fn main() {
     trials.extend(session::trials(&gpu));
     trials.extend(slabs::trials(&gpu));
     trials.extend(faults::trials(&gpu));
+    trials.extend(digits::trials(&gpu));
     libtest_mimic::run(&arguments, trials).exit();
 }
