@@ -70,10 +70,10 @@ pub fn files(model: &str) -> Result<Arc<dyn Files>> {
 pub fn classifier(model: &str, device: Device, precision: Precision) -> Result<Classifier> {
     let result = Classifier::open(&files(model)?, device, precision);
     // Only an error of the configuration's content does not name its file.
-    Ok(result.map_err(|error| match error {
+    result.map_err(|error| match error {
         kiln::models::Error::Config(_) => anyhow::anyhow!("{}/{error}", model.trim_end_matches('/')),
         other => other.into(),
-    })?)
+    })
 }
 
 /// The digit samples with their true labels.

@@ -111,7 +111,7 @@ impl Guarded {
             let _ = done.send(Ok(()));
         });
         self.wait(sender);
-        let result = receiver.receive().await.unwrap_or_else(|| Err(Error::Timeout(self.deadline.as_secs())));
+        let result = receiver.receive().await.unwrap_or(Err(Error::Timeout(self.deadline.as_secs())));
         self.check()?;
         result
     }
@@ -128,7 +128,7 @@ impl Guarded {
         })
         .await?;
         self.wait(sender);
-        let result = receiver.receive().await.unwrap_or_else(|| Err(Error::Timeout(self.deadline.as_secs())));
+        let result = receiver.receive().await.unwrap_or(Err(Error::Timeout(self.deadline.as_secs())));
         self.check()?;
         result?;
         let view =

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::numerics::Gate;
-use crate::random::SplitMix64;
+use crate::random::{SplitMix64, fnv1a64};
 use crate::{DType, Epilogue, Op, OpError, Tensor, TensorDesc, ops};
 
 /// How an input of a case is filled. All of it is reproducible from the case's name.
@@ -178,11 +178,15 @@ impl Case {
             .map(|fill| {
                 let extents: Vec<String> = fill.shape.iter().map(usize::to_string).collect();
                 let extents = if extents.is_empty() { "scalar".to_string() } else { extents.join("x") };
-                match fill.values {
+                match &fill.values {
                     Values::Uniform(..) => extents,
                     Values::Integers(..) if fill.dtype == DType::F32 => format!("{extents}i"),
                     Values::Integers(..) => format!("{extents}{}", fill.dtype),
-                    Values::Given(_) => format!("{extents}g"),
+                    Values::Given(values) => {
+                        // Given values are named by a digest: they differ where nothing else does.
+                        let digest = fnv1a64(&format!("{values:?}")) as u16;
+                        format!("{extents}{}#{digest:04x}", fill.dtype)
+                    }
                 }
             })
             .collect();

@@ -7,6 +7,7 @@ use crate::Error;
 
 /// What computes.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // There is one of it, not a list.
 pub enum Device {
     /// The CPU reference: the definition of every op, with f64 sums. Slow.
     Cpu,

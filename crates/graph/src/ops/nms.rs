@@ -296,7 +296,7 @@ mod tests {
         let boxes = desc(&[3, 4], DType::F32);
         assert!(nms.infer(&[boxes.clone(), desc(&[3], DType::F32)]).is_ok());
         assert!(nms.infer(&[boxes.clone(), desc(&[4], DType::F32)]).is_err());
-        assert!(nms.infer(&[boxes.clone()]).is_err());
+        assert!(nms.infer(std::slice::from_ref(&boxes)).is_err());
         assert!(nms.infer(&[desc(&[0, 4], DType::F32), desc(&[0], DType::F32)]).is_err());
         assert!(RemoveSmallBoxes { min_size: 1.0 }.infer(&[boxes]).is_ok());
     }

@@ -57,8 +57,8 @@ impl Builder {
             let others = shape.iter().enumerate().filter(|&(i, _)| i != axis);
             let others = others.fold(1usize, |len, (_, &extent)| len.saturating_mul(extent));
             // Left as it is where it cannot be known; the op then refuses the shape.
-            if others > 0 {
-                shape[axis] = self.desc(x).len() / others;
+            if let Some(extent) = self.desc(x).len().checked_div(others) {
+                shape[axis] = extent;
             }
         }
         if shape == self.shape(x) {

@@ -34,7 +34,7 @@ pub(super) enum Part {
 pub(super) struct Names {
     pub layout: Layout,
     /// Whether the class token's classifier is named beside a distillation token's.
-    teacher: bool,
+    pub(super) teacher: bool,
 }
 
 impl Names {

@@ -106,7 +106,9 @@ fn all_layouts_give_the_same_logits() {
         for leaf in ["weight", "bias"] {
             let part = |part| &weights[&format!("vit.encoder.layer.{i}.attention.attention.{part}.{leaf}")];
             let mut data = Vec::new();
-            ["query", "key", "value"].map(|name| data.extend_from_slice(part(name).as_f32().unwrap()));
+            for name in ["query", "key", "value"] {
+                data.extend_from_slice(part(name).as_f32().unwrap());
+            }
             let shape = if leaf == "weight" { vec![36, 12] } else { vec![36] };
             timm.insert(format!("blocks.{i}.attn.qkv.{leaf}"), Tensor::f32(shape, data).unwrap());
         }

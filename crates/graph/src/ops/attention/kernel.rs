@@ -24,7 +24,7 @@ struct Build<'a> {
 }
 
 pub(super) fn launches(op: &ScaledDotProductAttention, shapes: &Shapes, io: &Io, tier: &Tier) -> Vec<Launch> {
-    let quads = |n: usize| n % 4 == 0;
+    let quads = |n: usize| n.is_multiple_of(4);
     let views = [shapes.q, shapes.k, shapes.v];
     let vec4 = quads(shapes.head_dim)
         && quads(shapes.value_dim)

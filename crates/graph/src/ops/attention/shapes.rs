@@ -74,7 +74,7 @@ impl Shapes {
         if inputs.len() != wanted {
             return Err(format!("wants {wanted} inputs"));
         }
-        if op.heads == 0 || op.kv_heads == 0 || op.heads % op.kv_heads != 0 {
+        if op.heads == 0 || op.kv_heads == 0 || !op.heads.is_multiple_of(op.kv_heads) {
             return Err(format!(
                 "{} query heads are no multiple of {} key and value heads",
                 op.heads, op.kv_heads

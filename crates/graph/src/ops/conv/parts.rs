@@ -139,8 +139,8 @@ impl Plan {
                 Spread::Batch { inner } => {
                     let row = (self.cout * io.outputs.first().map_or(4, |y| y.dtype.size())) as u64;
                     let start = (image * image_len / inner.max(1)) as u64 * row;
-                    if inner % image_len.max(1) != 0
-                        || start % u64::from(tier.limits.offset_alignment.max(16)) != 0
+                    if !inner.is_multiple_of(image_len.max(1))
+                        || !start.is_multiple_of(u64::from(tier.limits.offset_alignment.max(16)))
                     {
                         let reason = "is cut into parts, and an operand of its epilogue cannot be cut alike";
                         return Err(OpError::new(self.op, io.inputs, reason));

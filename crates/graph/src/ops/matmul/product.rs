@@ -259,7 +259,7 @@ impl<'a> Product<'a> {
         let units = extent.div_ceil(unit);
         let largest = unit_bytes.iter().copied().max().unwrap_or(0);
         if largest == 0 || largest.saturating_mul(units) <= limit {
-            return vec![0..extent];
+            return std::iter::once(0..extent).collect();
         }
         // Offsets must be aligned in every tensor, and cuts fall between vectors of four, and between tiles where that
         // leaves any.
@@ -270,7 +270,7 @@ impl<'a> Product<'a> {
         let step = if most >= tiles { tiles } else { step };
         let length = most / step * step * unit;
         if length == 0 {
-            return vec![0..extent];
+            return std::iter::once(0..extent).collect();
         }
         (0..extent).step_by(length).map(|start| start..extent.min(start + length)).collect()
     }
