@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use kiln::engine::Precision;
 use kiln::models::image::Picture;
+use kiln::models::weights::hub::{self, Hub};
 use kiln::models::weights::{Files, Folder, Memory};
 use kiln::models::{Classifier, Device};
 
@@ -45,8 +46,8 @@ pub const MODEL_HELP: &str = "A folder in the hub's layout, hub:owner/name, or a
 
 /// The files of MODEL, and what errors call them.
 pub fn files(model: &str) -> Result<Arc<dyn Files>> {
-    if model.starts_with("hub:") {
-        bail!("{model} cannot be fetched: this build has no hub client");
+    if let Some(name) = model.strip_prefix(hub::PREFIX) {
+        return Ok(Arc::new(Folder::new(Hub::from_env()?.fetch(name)?)));
     }
     let path = Path::new(model);
     if path.is_dir() {

@@ -114,6 +114,26 @@ fn models_that_are_none_are_refused() {
     refuses_model(&strange, &["size"]);
 }
 
+#[test]
+fn hub_models_that_cannot_be_had_are_refused() {
+    let cache = tempfile::tempdir().unwrap();
+    let one = sample("digit-1621-one.png");
+    for (model, part) in
+        [("hub:owner/name", "hub:owner/name"), ("hub:no-owner", "owner/name"), ("hub:", "owner/name")]
+    {
+        let output = Command::new(env!("CARGO_BIN_EXE_kiln"))
+            .args(["classify", model, &one, "--device", "cpu"])
+            // A port that nobody listens on.
+            .env("HF_ENDPOINT", "http://127.0.0.1:9")
+            .env("HF_HOME", cache.path())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.lines().count() == 1 && stderr.contains(part), "{stderr}");
+    }
+}
+
 /// Rewrites a safetensors file: its header as JSON and the bytes after it.
 fn rewrite(folder: &TempDir, change: impl FnOnce(&mut Map<String, Json>, &mut Vec<u8>)) {
     let path = folder.path().join("model.safetensors");
