@@ -36,7 +36,7 @@ pub(super) fn build(case: &mut OpCase) -> Result<(), VerifyError> {
             return case.output("y", y);
         }
         _ => {
-            let descending = case.opt_bool("descending")?.unwrap_or(false);
+            let descending = case.opt_bool("descending")?.unwrap_or(true);
             let b = &mut case.builder;
             let k = kind.strip_prefix("topk").and_then(|k| k.parse().ok());
             let (values, indices) = match k {
