@@ -40,6 +40,8 @@ files! {
     STORE_SCALAR = "lib/store_scalar.wgsl";
     /// Sums and maxima over a workgroup through shared memory.
     REDUCE_WORKGROUP = "lib/reduce_workgroup.wgsl";
+    /// The same for four numbers at once.
+    REDUCE_FOUR = "lib/reduce_four.wgsl";
     /// The same for a workgroup of one invocation.
     REDUCE_ALONE = "lib/reduce_alone.wgsl";
 
@@ -184,8 +186,12 @@ files! {
     SOFTMAX_ROWS_LANE = "softmax/rows_lane.wgsl";
     /// Softmax along another axis than the last, a line an invocation.
     SOFTMAX_COLUMNS = "softmax/columns.wgsl";
+    /// Softmax along another axis than the last, a line a workgroup.
+    SOFTMAX_COLUMNS_WORKGROUP = "softmax/columns_workgroup.wgsl";
     /// Divides lines along another axis than the last by their lengths.
     L2_COLUMNS = "norm/l2_columns.wgsl";
+    /// Divides lines along another axis than the last by their lengths, a line a workgroup.
+    L2_COLUMNS_WORKGROUP = "norm/l2_columns_workgroup.wgsl";
     /// Batch normalisation by given statistics.
     BATCH_NORM = "norm/batch.wgsl";
     /// Group norm, first step: statistics of each channel over a part of the pixels.

@@ -26,6 +26,12 @@ fn score(value: Elem) -> u32 {
     return select(key, ~key, SMALLEST != 0u);
 }
 
+// 1 where element n of the line comes before element own.
+fn before(start: u32, n: u32, own: u32, mine: u32) -> u32 {
+    let other = score(x[start + min(n, params.len - 1u) * params.inner]);
+    return u32(n < params.len && (other > mine || (other == mine && n < own)));
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -44,11 +50,12 @@ fn main(
     let value = x[i];
     let mine = score(value);
     var rank = 0u;
-    for (var n = 0u; n < own && rank < params.k; n++) {
-        rank += u32(score(x[start + n * params.inner]) >= mine);
-    }
-    for (var n = own + 1u; n < params.len && rank < params.k; n++) {
-        rank += u32(score(x[start + n * params.inner]) > mine);
+    // Eight an iteration: software devices end a loop after 65,535.
+    for (var n = 0u; n < params.len && rank < params.k; n += 8u) {
+        rank += before(start, n, own, mine) + before(start, n + 1u, own, mine)
+            + before(start, n + 2u, own, mine) + before(start, n + 3u, own, mine)
+            + before(start, n + 4u, own, mine) + before(start, n + 5u, own, mine)
+            + before(start, n + 6u, own, mine) + before(start, n + 7u, own, mine);
     }
     if rank < params.k {
         let to = (outer * params.k + rank) * params.inner + inner;

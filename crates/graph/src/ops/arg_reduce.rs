@@ -94,7 +94,7 @@ impl Op for ArgReduce {
         let lane = launch("lane", shaders::ARG_REDUCE_LANE, lanes, lines.count().div_ceil(lanes as usize));
         let wide = workgroup_for(lines.len, tier);
         let workgroup = launch("workgroup", shaders::ARG_REDUCE_WORKGROUP, wide, lines.count());
-        Ok(if lines.want_workgroups(tier) { vec![workgroup, lane] } else { vec![lane, workgroup] })
+        Ok(units::alone_or_shared(lane, workgroup, lines.len, !lines.want_workgroups(tier)))
     }
 
     fn flops(&self, io: &Io) -> u64 {
@@ -126,6 +126,8 @@ pub fn cases() -> Vec<Case> {
             case(1, float(&[2, 3, 7])),
             case(0, float(&[33, 65])),
             case(1, float(&[3, 1025])),
+            // Longer than one invocation's loop may be.
+            case(1, float(&[1, 65537])),
             case(1, float(&[0, 4])),
             // Ties: the first counts.
             case(1, Fill::integers(-2, 2).shape([5, 129])),

@@ -85,7 +85,7 @@ impl Op for Cumsum {
         let lane = launch("lane", shaders::CUMSUM_LANE, lanes, lines.count().div_ceil(lanes as usize));
         let wide = workgroup_for(lines.len, tier);
         let workgroup = launch("workgroup", shaders::CUMSUM_WORKGROUP, wide, lines.count());
-        Ok(if lines.want_workgroups(tier) { vec![workgroup, lane] } else { vec![lane, workgroup] })
+        Ok(units::alone_or_shared(lane, workgroup, units::with_runs(lines.len), !lines.want_workgroups(tier)))
     }
 }
 
@@ -111,6 +111,9 @@ pub fn cases() -> Vec<Case> {
         case(1, &[3, 257]),
         case(0, &[33, 65]),
     ];
+    // Longer than one invocation's loop may be; whole numbers, whose sums f32 holds.
+    let long = Fill::integers(-1, 1).shape([1, 65537]);
+    cases.push(Case::new(Cumsum { axis: 1 }, [long]).exact());
     for dtype in [DType::I32, DType::U32] {
         let fill = Fill::typed(dtype, 0, 1 << 24).shape([2, 600]);
         cases.push(Case::new(Cumsum { axis: 1 }, [fill]).f32_only().exact());

@@ -203,8 +203,9 @@ impl GroupNorm {
             eps: self.eps,
             ..Default::default()
         };
+        let alone = tier.software && (2 * runs + 1) * members <= units::MAX_LOOP_ITERATIONS;
         let (reduce, lanes) =
-            if tier.software { (shaders::REDUCE_ALONE, 1) } else { (shaders::REDUCE_WORKGROUP, 64) };
+            if alone { (shaders::REDUCE_ALONE, 1) } else { (shaders::REDUCE_WORKGROUP, 64) };
         let units = [reduce, shaders::GROUP_NORM_COMBINE];
         let combine =
             Dispatch::new(kernel(&units).set("WORKGROUP", lanes), combine, (images * self.groups) as u64)

@@ -2,7 +2,7 @@
 
 use kiln_shaders as shaders;
 
-use crate::ops::rows::{Rows, chain, columns, rows_of};
+use crate::ops::rows::{Columns, Rows, chain, rows_of};
 use crate::registry::{Case, Fill};
 use crate::{Builder, DType, GraphError, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value, params};
 
@@ -69,7 +69,15 @@ impl Op for L2Normalize {
                 eps: self.eps,
                 ..Default::default()
             };
-            return Ok(vec![columns(&[shaders::L2_COLUMNS], &[], params, lines, &chain, x)]);
+            let columns = Columns {
+                lines,
+                len,
+                lane: &[shaders::L2_COLUMNS],
+                workgroup: &[shaders::L2_COLUMNS_WORKGROUP],
+                overrides: &[],
+                params: params.into(),
+            };
+            return Ok(columns.launches(&chain, x, tier));
         }
         let rows = Rows {
             rows: rows_of(io, len),
@@ -112,6 +120,10 @@ pub fn cases() -> Vec<Case> {
         (1, &[1, 1024]),
         (1, &[2, 33, 12]),
         (0, &[5]),
+        // Long enough for a workgroup, and longer than one invocation's loops may be.
+        (1, &[2, 301, 3]),
+        (1, &[1, 33001, 4]),
+        (1, &[1, 65537]),
         (1, &[4, 0]),
         (1, &[3, 1]),
     ] {

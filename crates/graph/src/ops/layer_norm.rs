@@ -184,6 +184,8 @@ pub fn cases() -> Vec<Case> {
         [x().shape([3, 4, 6]), w().shape([4, 6]), x().shape([4, 6])],
     ));
     cases.push(Case::new(op(2, true, false, false), [x().shape([3, 3, 5])]));
+    // Longer than one invocation's loops may be.
+    cases.push(Case::new(op(1, true, false, false), [x().shape([1, 65537])]));
     cases.push(Case::new(op(1, false, true, false), [x().shape([1500, 2]), w().shape([2])]));
     cases.push(Case::new(op(1, true, true, true), [x().shape([0, 8]), w().shape([8]), x().shape([8])]));
     // Rows far from zero, whose mean f32 cannot hold; f16 could not hold the rows.

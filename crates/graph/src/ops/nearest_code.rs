@@ -93,7 +93,8 @@ impl Op for NearestCode {
         let lane = launch("lane", shaders::NEAREST_CODE_LANE, lanes, quads.div_ceil(lanes as usize));
         let wide = workgroup_for(codes, tier);
         let workgroup = launch("workgroup", shaders::NEAREST_CODE_WORKGROUP, wide, quads);
-        Ok(if tier.software { vec![lane, workgroup] } else { vec![workgroup, lane] })
+        let loads = channels / if channels.is_multiple_of(4) { 4 } else { 1 };
+        Ok(units::alone_or_shared(lane, workgroup, codes * (1 + loads), tier.software))
     }
 
     fn flops(&self, io: &Io) -> u64 {
@@ -124,6 +125,8 @@ pub fn cases() -> Vec<Case> {
         case(floats(), &[2, 3, 5, 32], [127, 32]),
         case(floats(), &[17, 31], [257, 31]),
         case(floats(), &[16, 64], [1025, 64]).constant([1]),
+        // More loads than one invocation's loops may make.
+        case(floats(), &[3, 32], [16384, 32]),
         // Small integers: many ties, and sums that are exact in any order.
         case(Fill::integers(-1, 1), &[65, 3], [129, 3]),
         case(Fill::integers(-1, 1), &[65, 4], [600, 4]),

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::ops::lines::workgroup_for;
 use crate::ops::strided::{Axis, Walk};
-use crate::ops::units;
+use crate::ops::units::{self, with_runs};
 use crate::registry::{Case, Fill};
 use crate::{
     Builder, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, Value,
@@ -51,6 +51,14 @@ impl Reduction {
             Reduction::Var { .. } => 5,
             Reduction::Std { .. } => 6,
             Reduction::LogSumExp => 7,
+        }
+    }
+
+    /// How often the kernels go through the elements.
+    fn passes(self) -> usize {
+        match self {
+            Reduction::Var { .. } | Reduction::Std { .. } | Reduction::LogSumExp => 2,
+            _ => 1,
         }
     }
 
@@ -226,7 +234,7 @@ impl Op for Reduce {
         // Where neighbours of an output's elements belong to other outputs, invocations side by side read side by side.
         let strided = plan.reduced.axes.last().is_some_and(|axis| axis.from >= 16) && outputs >= 4096;
         let lane_first = tier.software || count < 32 || strided;
-        Ok(if lane_first { vec![lane, workgroup] } else { vec![workgroup, lane] })
+        Ok(units::alone_or_shared(lane, workgroup, self.reduction.passes() * with_runs(count), lane_first))
     }
 
     fn flops(&self, io: &Io) -> u64 {
@@ -293,6 +301,10 @@ pub fn cases() -> Vec<Case> {
         case(Reduction::Prod, &[1], &[3, 0]),
         case(Reduction::Mean, &[1], &[0, 3]),
         case(Reduction::Mean, &[0], &[4097]),
+        // Longer than one invocation's loops may be.
+        case(Reduction::Sum, &[1], &[1, 65537]),
+        case(Reduction::Std { correction: 1 }, &[1], &[1, 65537]),
+        case(Reduction::LogSumExp, &[1], &[2, 32769]),
         case(Reduction::LogSumExp, &[1], &[1, 4097]),
         case(Reduction::Prod, &[1], &[9, 5]),
         case(Reduction::Max, &[0], &[1]),

@@ -143,7 +143,8 @@ pub(crate) fn launches(
     };
     first.add(&mut passes, Source::Input(0), Source::Scratch(0), tier)?;
     second.add(&mut passes, Source::Scratch(0), Source::Output(0), tier)?;
-    Ok(vec![passes, direct])
+    let taps = most(rows) * (1 + most(columns));
+    Ok(if taps > units::MAX_LOOP_ITERATIONS { vec![passes] } else { vec![passes, direct] })
 }
 
 /// One kernel over one image size to another.

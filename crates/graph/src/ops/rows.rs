@@ -49,35 +49,56 @@ impl Rows<'_> {
         let width = if loads > 128 { 256.min(tier.limits.max_invocations) } else { 64 };
         let workgroup = launch("workgroup", kernel(self.workgroup, width, true), self.rows);
         // A row in one invocation's hands reads memory with a stride: worth it only where a workgroup has nothing to do.
-        if tier.software || (self.len <= 16 && self.rows >= 1024) {
-            vec![lane, workgroup]
-        } else {
-            vec![workgroup, lane]
-        }
+        let lane_first = tier.software || (self.len <= 16 && self.rows >= 1024);
+        // The kernels go through a row three times.
+        units::alone_or_shared(lane, workgroup, 3 * units::with_runs(loads), lane_first)
     }
 }
 
-/// A launch over the lines along another axis than the last of an input and output `x`, `chain` applied to them; its
-/// operands are inputs 1 and on.
-pub(super) fn columns(
-    own: &[Unit],
-    overrides: &[(&'static str, u32)],
-    params: impl Into<Params>,
-    lines: usize,
-    chain: &Epilogue,
-    x: &TensorDesc,
-) -> Launch {
-    const WORKGROUP: usize = 64;
-    let vec4 = x.last().is_multiple_of(4);
-    let mut parts = vec![units::elem(x.dtype), shaders::GRID, units::load(vec4), units::store(vec4)];
-    parts.extend_from_slice(own);
-    parts.extend(chain.units(x, vec4));
-    let kernel = Kernel::new(parts).set("WORKGROUP", WORKGROUP as u32);
-    let kernel = overrides.iter().fold(kernel, |kernel, &(name, value)| kernel.set(name, value));
-    let groups = (lines / if vec4 { 4 } else { 1 }).div_ceil(WORKGROUP);
-    let dispatch =
-        Dispatch::new(kernel, params, groups as u64).bind("x", Source::Input(0)).bind("y", Source::Output(0));
-    Launch::one("columns", chain.bind(dispatch, 1))
+/// A kernel pair over the lines along another axis than the last.
+pub(super) struct Columns<'a> {
+    /// Number of lines.
+    pub lines: usize,
+    /// Elements a line.
+    pub len: usize,
+    /// The kernel with a line, or four neighbours, an invocation, and what it links.
+    pub lane: &'a [Unit],
+    /// The kernel with a line, or four neighbours, a workgroup, and what it links.
+    pub workgroup: &'a [Unit],
+    /// Values of the kernels' own overrides.
+    pub overrides: &'a [(&'static str, u32)],
+    /// The kernels' parameters.
+    pub params: Params,
+}
+
+impl Columns<'_> {
+    /// The launches over an input and output `x`, with `chain` applied to the result; its operands are inputs 1 and on.
+    pub fn launches(&self, chain: &Epilogue, x: &TensorDesc, tier: &Tier) -> Vec<Launch> {
+        const WORKGROUP: usize = 64;
+        let vec4 = x.last().is_multiple_of(4);
+        let items = self.lines / if vec4 { 4 } else { 1 };
+        let launch = |name, own: &[&[Unit]], workgroup: usize, groups: usize| {
+            let mut parts = vec![units::elem(x.dtype), shaders::GRID, units::load(vec4), units::store(vec4)];
+            own.iter().for_each(|own| parts.extend_from_slice(own));
+            parts.extend(chain.units(x, vec4));
+            let kernel = Kernel::new(parts).set("WORKGROUP", workgroup as u32);
+            let kernel = self.overrides.iter().fold(kernel, |kernel, &(name, value)| kernel.set(name, value));
+            let dispatch = Dispatch::new(kernel, self.params.clone(), groups as u64)
+                .bind("x", Source::Input(0))
+                .bind("y", Source::Output(0));
+            Launch::one(name, chain.bind(dispatch, 1))
+        };
+        let columns = launch("columns", &[self.lane], WORKGROUP, items.div_ceil(WORKGROUP));
+        // Short lines leave a workgroup nothing to share.
+        if self.len < 256 {
+            return vec![columns];
+        }
+        let reduce = [shaders::REDUCE_WORKGROUP, shaders::REDUCE_FOUR];
+        let workgroup = launch("workgroup", &[&reduce, self.workgroup], WORKGROUP, items);
+        let columns_first = tier.software || items >= 4096;
+        // The kernels go through a line three times.
+        units::alone_or_shared(columns, workgroup, 3 * self.len, columns_first)
+    }
 }
 
 /// `own` steps, whose operands come first, then those of the epilogue.

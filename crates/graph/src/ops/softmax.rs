@@ -2,7 +2,7 @@
 
 use kiln_shaders as shaders;
 
-use crate::ops::rows::{Rows, chain, columns, rows_of};
+use crate::ops::rows::{Columns, Rows, chain, rows_of};
 use crate::registry::{Case, Fill};
 use crate::{Builder, DType, GraphError, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value, params};
 
@@ -72,8 +72,6 @@ impl Op for Softmax {
         let [_, len, inner] = self.extents(&x.shape);
         let chain = chain(Vec::new(), io.epilogue);
         if inner != 1 {
-            let units = [shaders::SOFTMAX_KIND, shaders::SOFTMAX_COLUMNS];
-            let overrides = [("LOGARITHM", u32::from(self.log))];
             let lines = x.len() / len;
             let params = LineParams {
                 lines: lines as u32,
@@ -82,7 +80,15 @@ impl Op for Softmax {
                 last: x.last() as u32,
                 ..Default::default()
             };
-            return Ok(vec![columns(&units, &overrides, params, lines, &chain, x)]);
+            let columns = Columns {
+                lines,
+                len,
+                lane: &[shaders::SOFTMAX_KIND, shaders::SOFTMAX_COLUMNS],
+                workgroup: &[shaders::SOFTMAX_KIND, shaders::SOFTMAX_COLUMNS_WORKGROUP],
+                overrides: &[("LOGARITHM", u32::from(self.log))],
+                params: params.into(),
+            };
+            return Ok(columns.launches(&chain, x, tier));
         }
         let rows = Rows {
             rows: rows_of(io, len),
@@ -138,6 +144,10 @@ pub fn cases() -> Vec<Case> {
         }
     }
     cases.push(Case::new(softmax, [x().shape([1030, 12])]));
+    // Longer than one invocation's loops may be, and long enough for a workgroup.
+    cases.push(Case::new(softmax, [x().shape([1, 65537])]));
+    cases.push(Case::new(softmax, [x().shape([1, 21001, 4])]));
+    cases.push(Case::new(log_softmax, [x().shape([2, 301, 3])]));
     for (axis, shape) in
         [(1, &[2, 3, 7][..]), (0, &[2, 33, 5]), (0, &[9, 8]), (1, &[3, 65, 12]), (1, &[2, 5, 2, 2])]
     {

@@ -104,10 +104,15 @@ impl Op for TopK {
         let select = launch("select", shaders::TOP_K_SELECT, wide, lines.count());
         // Counting costs len comparisons an element, selecting k rounds of barriers.
         let few = self.k <= 128 && self.k * 16 <= lines.len && lines.len >= 1024;
-        Ok(match (few, self.k <= 256) {
-            (true, _) => vec![select, rank],
+        let rounds = self.k * (lines.len.div_ceil(wide as usize) + 8);
+        let can_select = self.k <= 256 && rounds <= units::MAX_LOOP_ITERATIONS;
+        // The counting kernel looks at eight elements an iteration.
+        let can_rank = lines.len.div_ceil(8) <= units::MAX_LOOP_ITERATIONS;
+        Ok(match (few, can_select) {
+            (_, true) if !can_rank => vec![select],
+            (true, true) => vec![select, rank],
             (false, true) => vec![rank, select],
-            (false, false) => vec![rank],
+            (_, false) => vec![rank],
         })
     }
 
@@ -155,6 +160,8 @@ pub fn cases() -> Vec<Case> {
             case(1, 3, float(&[2, 3, 7])),
             case(1, 3, float(&[1, 1025])),
             case(0, 33, float(&[33, 5])),
+            // Longer than a loop of one element an iteration may be.
+            case(1, 5, float(&[1, 65537])).full(),
             case(1, 257, float(&[2, 257])),
             case(1, 65, float(&[2, 65, 3])),
             case(1, 17, Fill::integers(-3, 3).shape([3, 65])),
