@@ -15,6 +15,9 @@ struct Params {
     ids_outer: u32,
     ids_part: u32,
     ids_inner: u32,
+    // Parts of this dispatch; where they are not the first, y has what those before left.
+    first_part: u32,
+    end_part: u32,
 }
 
 override WORKGROUP = 64u;
@@ -43,17 +46,23 @@ fn main(
     let own = row - outer * params.extent;
     let ids_start = outer * params.ids_outer + inner * params.ids_inner;
     let src_start = outer * params.parts * params.run + inner;
+    var before: Elem;
+    if params.first_part == 0u {
+        before = x[i];
+    } else {
+        before = y[i];
+    }
     if ADD != 0u {
-        var sum = f32(x[i]);
-        for (var m = 0u; m < params.parts; m++) {
+        var sum = f32(before);
+        for (var m = params.first_part; m < params.end_part; m++) {
             if ids[ids_start + m * params.ids_part] == own {
                 sum += f32(src[src_start + m * params.run]);
             }
         }
         y[i] = Elem(sum);
     } else {
-        var value = x[i];
-        for (var m = 0u; m < params.parts; m++) {
+        var value = before;
+        for (var m = params.first_part; m < params.end_part; m++) {
             if ids[ids_start + m * params.ids_part] == own {
                 value = src[src_start + m * params.run];
             }

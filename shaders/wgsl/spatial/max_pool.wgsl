@@ -23,6 +23,9 @@ struct Params {
     indices_origin: u32,
     // Minus infinity, which WGSL cannot write.
     lowest: f32,
+    // Window rows of this dispatch; where they are not the first, y has what those before left.
+    first_tap: u32,
+    end_tap: u32,
 }
 
 override WORKGROUP = 64u;
@@ -54,7 +57,13 @@ fn main(
     var start = windows[row_entry] * params.in_width + windows[column_entry];
     var best = Lanes(params.lowest);
     var best_at = Ints(i32(start));
-    for (var r = 0u; r < row_count; r++) {
+    let out = (row * params.out_width + column) * params.channels + channel;
+    if params.first_tap > 0u {
+        best = Lanes(y[out - params.y_origin]);
+        best_at = load_index(out - params.indices_origin);
+        start += params.first_tap * params.row_step * params.in_width;
+    }
+    for (var r = params.first_tap; r < min(row_count, params.end_tap); r++) {
         var at = start;
         for (var c = 0u; c < column_count; c++) {
             let value = Lanes(x[(image + at) * params.channels + channel - params.x_origin]);
@@ -67,7 +76,6 @@ fn main(
         }
         start += params.row_step * params.in_width;
     }
-    let out = (row * params.out_width + column) * params.channels + channel;
     y[out - params.y_origin] = Stored(best);
     store_index(out - params.indices_origin, best_at);
 }

@@ -6,6 +6,9 @@ struct Params {
     groups: u32,
     len: u32,
     threshold: f32,
+    // Ranks of this dispatch; where they are not the first, the outputs have what those before left.
+    first: u32,
+    end: u32,
 }
 
 override WORKGROUP = 64u;
@@ -29,12 +32,16 @@ fn main(
     if group_index(group, counts) >= params.groups {
         return;
     }
-    for (var n = lane; n < params.len; n += WORKGROUP) {
-        suppressed[n] = 0u;
-        kept[n] = -1;
-    }
     var found = 0u;
-    for (var n = 0u; n < params.len; n++) {
+    if params.first == 0u {
+        for (var n = lane; n < params.len; n += WORKGROUP) {
+            suppressed[n] = 0u;
+            kept[n] = -1;
+        }
+    } else {
+        found = u32(count[0]);
+    }
+    for (var n = params.first; n < params.end; n++) {
         storageBarrier();
         workgroupBarrier();
         if lane == 0u {

@@ -14,6 +14,9 @@ struct Params {
     // Elements between neighbouring states, and between neighbouring steps, of b and c.
     state_stride: u32,
     state_step_stride: u32,
+    // Steps of this dispatch; where they are not the first, last_state has the state before them.
+    first_step: u32,
+    end_step: u32,
 }
 
 override WORKGROUP = 64u;
@@ -27,7 +30,7 @@ override SOFTPLUS = 0u;
 @group(0) @binding(4) var<storage, read> b: array<Elem>;
 @group(0) @binding(5) var<storage, read> c: array<Elem>;
 @group(0) @binding(7) var<storage, read_write> y: array<Elem>;
-@group(0) @binding(8) var<storage, read_write> last_state: array<Elem>;
+@group(0) @binding(8) var<storage, read_write> last_state: array<Out>;
 
 // ln(1 + e^x), which is x where e^x would swallow the one.
 fn softplus(x: f32) -> f32 {
@@ -55,8 +58,13 @@ fn main(
     for (var n = 0u; n < STATES; n++) {
         h[n] = 0.0;
     }
+    if params.first_step > 0u {
+        for (var n = 0u; n < STATES; n++) {
+            h[n] = f32(last_state[line * STATES + n]);
+        }
+    }
     let skipped = direct(channel);
-    for (var step = 0u; step < params.len; step++) {
+    for (var step = params.first_step; step < params.end_step; step++) {
         let i = start + step * params.step_stride;
         var time = f32(delta[i]);
         if SOFTPLUS != 0u {
@@ -72,6 +80,6 @@ fn main(
         y[i] = Elem(sum + skipped * value);
     }
     for (var n = 0u; n < STATES; n++) {
-        last_state[line * STATES + n] = Elem(h[n]);
+        last_state[line * STATES + n] = Out(h[n]);
     }
 }

@@ -39,6 +39,15 @@ fn to_unit(dtype: DType) -> Unit {
     }
 }
 
+/// Converts so many elements from one source to another.
+pub(super) fn dispatch(from: (Source, DType), to: (Source, DType), len: usize, tier: &Tier) -> Dispatch {
+    let workgroup = 64.min(tier.limits.max_invocations);
+    let kernel = Kernel::new([from_unit(from.1), to_unit(to.1), shaders::GRID, shaders::CAST])
+        .set("WORKGROUP", workgroup);
+    let params = CastParams { len: len as u32, ..Default::default() };
+    Dispatch::new(kernel, params, (len as u64).div_ceil(workgroup.into())).bind("x", from.0).bind("y", to.0)
+}
+
 impl Op for Cast {
     fn name(&self) -> &'static str {
         "cast"
@@ -56,16 +65,8 @@ impl Op for Cast {
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
-        let workgroup = 64.min(tier.limits.max_invocations);
-        let len = io.outputs[0].len();
-        let kernel =
-            Kernel::new([from_unit(io.inputs[0].dtype), to_unit(self.to), shaders::GRID, shaders::CAST])
-                .set("WORKGROUP", workgroup);
-        let params = CastParams { len: len as u32, ..Default::default() };
-        let dispatch = Dispatch::new(kernel, params, (len as u64).div_ceil(workgroup.into()))
-            .bind("x", Source::Input(0))
-            .bind("y", Source::Output(0));
-        Ok(vec![Launch::one("direct", dispatch)])
+        let (from, to) = ((Source::Input(0), io.inputs[0].dtype), (Source::Output(0), self.to));
+        Ok(vec![Launch::one("direct", dispatch(from, to, io.outputs[0].len(), tier))])
     }
 
     fn flops(&self, _: &Io) -> u64 {

@@ -7,7 +7,7 @@ use crate::ops::lines::{self, workgroup_for};
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
+    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Params, Source, Tensor, TensorDesc, Tier,
     Value, params,
 };
 
@@ -36,6 +36,10 @@ pub struct RemoveSmallBoxes {
 
 params! {
     struct NmsParams { len: u32, threshold: f32 }
+}
+
+params! {
+    struct SweepParams { len: u32, threshold: f32, first: u32, end: u32 }
 }
 
 params! {
@@ -127,7 +131,7 @@ impl Op for Nms {
         .bind("scores", Source::Input(1))
         .bind("order", Source::Scratch(0));
         let compete = if self.classes { shaders::NMS_CLASSES } else { shaders::NMS_ALL };
-        let sweep = |file| {
+        let sweep = |file, params: Params| {
             let kernel =
                 Kernel::new([units::elem(dtype), compete.clone(), shaders::GRID, shaders::IOU, file]);
             let dispatch = Dispatch::new(kernel, params, 1)
@@ -141,18 +145,34 @@ impl Op for Nms {
         let lane = Launch {
             name: "lane",
             scratch: vec![bytes],
-            dispatches: vec![order.clone(), sweep(shaders::NMS_LANE)],
+            dispatches: vec![order.clone(), sweep(shaders::NMS_LANE, params.into())],
             ..Launch::default()
         };
-        let mut wide = sweep(shaders::NMS_WORKGROUP).bind("suppressed", Source::Scratch(1));
-        wide.kernel = wide.kernel.set("WORKGROUP", workgroup_for(n, tier));
+        let width = workgroup_for(n, tier);
+        let stretch = (units::MAX_LOOP_ITERATIONS / (2 + n / width as usize)).max(1);
+        let wide = |first: usize| {
+            let params = SweepParams {
+                len: n as u32,
+                threshold: self.threshold,
+                first: first as u32,
+                end: (first + stretch).min(n) as u32,
+                ..Default::default()
+            };
+            let mut wide =
+                sweep(shaders::NMS_WORKGROUP, params.into()).bind("suppressed", Source::Scratch(1));
+            wide.kernel = wide.kernel.set("WORKGROUP", width);
+            wide
+        };
+        let sweeps = (0..n.max(1)).step_by(stretch).map(wide);
         let workgroup = Launch {
             name: "workgroup",
             scratch: vec![bytes, bytes],
-            dispatches: vec![order, wide],
+            dispatches: std::iter::once(order).chain(sweeps).collect(),
             ..Launch::default()
         };
-        Ok(if tier.software { vec![lane, workgroup] } else { vec![workgroup, lane] })
+        // Each box meets the kept ones before it.
+        let meetings = n.saturating_mul(n + 3) / 2;
+        Ok(units::alone_or_shared(lane, workgroup, meetings, tier.software))
     }
 
     fn flops(&self, io: &Io) -> u64 {
@@ -245,6 +265,8 @@ pub fn cases() -> Vec<Case> {
         Case::new(op, [corners(n, 7 * n as u64), scores(n), classes]).exact()
     };
     let mut cases = vec![nms(0.5, 1), nms(0.3, 2), nms(0.33, 33), nms(0.9, 65), nms(0.0, 127), nms(0.1, 257)];
+    // Where few are suppressed, one invocation's loops would be too long, and then a workgroup's.
+    cases.extend([nms(0.99, 700), nms(0.999, 6000).full()]);
     cases.extend([batched(0.41, 1), batched(0.41, 65), batched(0.1, 129)]);
     // Equal scores, and the same box again and again.
     let op = Nms { threshold: 0.5, classes: false };

@@ -94,6 +94,8 @@ pub fn cases() -> Vec<Case> {
     max(MaxPool2d { stride: [1, 2], padding: [1, 0], ..MaxPool2d::new(2).kernel([2, 3]) }, [1, 9, 11, 5]);
     max(MaxPool2d::new(2).stride(1).dilation(2).padding(1), [1, 1, 3, 4]);
     max(MaxPool2d::new(3).stride(3).ceil_mode(), [0, 7, 7, 4]);
+    // A window of more pixels than a dispatch looks at.
+    max(MaxPool2d::new(257), [1, 257, 257, 1]);
     let ties = Fill::integers(0, 2).shape([1, 8, 9, 4]);
     let pool = MaxPool2d { return_indices: true, ..MaxPool2d::new(3).stride(2).padding(1) };
     cases.push(Case::new(pool, [ties]).exact());
@@ -117,6 +119,8 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::new(AdaptiveAvgPool2d { output_size: [Some(0), Some(2)] }, [floats([1, 4, 4, 4])]));
     // Many taps: two passes.
     cases.push(Case::new(AdaptiveAvgPool2d { output_size: [Some(1); 2] }, [floats([2, 31, 33, 8])]));
+    // More taps than one invocation's loops may make.
+    cases.push(Case::new(AdaptiveAvgPool2d { output_size: [Some(1); 2] }, [floats([1, 257, 257, 1])]));
     let mut average = |pool: AvgPool2d, shape: [usize; 4]| cases.push(Case::new(pool, [floats(shape)]));
     let three = AvgPool2d::new(3).stride(2).padding(1);
     average(AvgPool2d::new(2), [2, 9, 11, 4]);

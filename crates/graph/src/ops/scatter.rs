@@ -29,6 +29,7 @@ pub struct Scatter {
 params! {
     struct ScatterParams {
         len: u32, run: u32, extent: u32, parts: u32, ids_outer: u32, ids_part: u32, ids_inner: u32,
+        first_part: u32, end_part: u32,
     }
 }
 
@@ -124,12 +125,18 @@ impl Op for Scatter {
         let kernel = Kernel::new([units::elem(x.dtype), shaders::GRID, shaders::SCATTER])
             .set("WORKGROUP", workgroup)
             .set("ADD", self.add.into());
-        let dispatch = Dispatch::new(kernel, params, (x.len() as u64).div_ceil(workgroup.into()))
-            .bind("x", Source::Input(0))
-            .bind("ids", Source::Input(1))
-            .bind("src", Source::Input(2))
-            .bind("y", Source::Output(0));
-        Ok(vec![Launch::one("collect", dispatch)])
+        let stretch = units::MAX_LOOP_ITERATIONS;
+        let dispatch = |first: usize| {
+            let end = (first + stretch).min(parts);
+            let params = ScatterParams { first_part: first as u32, end_part: end as u32, ..params };
+            Dispatch::new(kernel.clone(), params, (x.len() as u64).div_ceil(workgroup.into()))
+                .bind("x", Source::Input(0))
+                .bind("ids", Source::Input(1))
+                .bind("src", Source::Input(2))
+                .bind("y", Source::Output(0))
+        };
+        let dispatches = (0..parts.max(1)).step_by(stretch).map(dispatch).collect();
+        Ok(vec![Launch { name: "collect", dispatches, ..Launch::default() }])
     }
 
     fn flops(&self, io: &Io) -> u64 {
@@ -176,6 +183,8 @@ pub fn cases() -> Vec<Case> {
             case(1, add, f(&[2, 33, 4]), ids(&[2, 7, 4], 0, 32), f(&[2, 7, 4])),
             case(2, add, f(&[2, 3, 65]), ids(&[31], -9, 80), f(&[2, 3, 31])),
             case(0, add, f(&[5, 3]), ids(&[0], 0, 4), f(&[0, 3])),
+            // More parts than a dispatch takes, each place hit near the end as at the start.
+            case(0, add, f(&[9]), ids(&[65537], 0, 12000), f(&[65537])),
         ]);
     }
     for dtype in [DType::I32, DType::U32, DType::Bool] {

@@ -2,10 +2,10 @@
 
 use kiln_shaders::{self as shaders, Unit};
 
-use crate::ops::{Unary, units};
+use crate::ops::{Unary, cast, units};
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, Value,
+    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, Value,
     params,
 };
 
@@ -39,7 +39,7 @@ struct Extents {
 params! {
     struct ScanParams {
         lines: u32, channels: u32, len: u32, channel_stride: u32, step_stride: u32, state_stride: u32,
-        state_step_stride: u32,
+        state_step_stride: u32, first_step: u32, end_step: u32,
     }
 }
 
@@ -142,8 +142,16 @@ impl Op for SelectiveScan {
         };
         // Few channels spread over more cores in small workgroups.
         let workgroup = if tier.software { 8 } else { 32.min(tier.limits.max_invocations) };
+        let dtype = io.inputs[0].dtype;
+        // A step loops over the states.
+        let stretch = units::MAX_LOOP_ITERATIONS / (1 + e.states);
+        // Between dispatches states stay as exact as within one.
+        let carried = e.len > stretch && dtype != DType::F32;
+        let (state, state_type) =
+            if carried { (Source::Scratch(0), DType::F32) } else { (Source::Output(1), dtype) };
         let units = [
-            units::elem(io.inputs[0].dtype),
+            units::elem(dtype),
+            units::out(state_type),
             Unit::constants(&[("STATES", e.states as u32)]),
             shaders::GRID,
             if self.skip { shaders::SCAN_SKIP } else { shaders::SCAN_PLAIN },
@@ -151,18 +159,28 @@ impl Op for SelectiveScan {
         ];
         let kernel =
             Kernel::new(units).set("WORKGROUP", workgroup).set("SOFTPLUS", self.delta_softplus.into());
-        let mut dispatch = Dispatch::new(kernel, params, (lines as u64).div_ceil(workgroup.into()))
-            .bind("u", Source::Input(0))
-            .bind("delta", Source::Input(1))
-            .bind("a", Source::Input(2))
-            .bind("b", Source::Input(3))
-            .bind("c", Source::Input(4))
-            .bind("y", Source::Output(0))
-            .bind("last_state", Source::Output(1));
-        if self.skip {
-            dispatch = dispatch.bind("skip", Source::Input(5));
+        let dispatch = |first: usize| {
+            let end = (first + stretch).min(e.len);
+            let params = ScanParams { first_step: first as u32, end_step: end as u32, ..params };
+            let dispatch = Dispatch::new(kernel.clone(), params, (lines as u64).div_ceil(workgroup.into()))
+                .bind("u", Source::Input(0))
+                .bind("delta", Source::Input(1))
+                .bind("a", Source::Input(2))
+                .bind("b", Source::Input(3))
+                .bind("c", Source::Input(4))
+                .bind("y", Source::Output(0))
+                .bind("last_state", state);
+            if self.skip { dispatch.bind("skip", Source::Input(5)) } else { dispatch }
+        };
+        let mut launch = Launch { name: "channels", ..Launch::default() };
+        launch.dispatches.extend((0..e.len.max(1)).step_by(stretch.max(1)).map(dispatch));
+        if carried {
+            let states = lines * e.states;
+            launch.scratch.push(4 * states as u64);
+            let to = (Source::Output(1), dtype);
+            launch.dispatches.push(cast::dispatch((state, state_type), to, states, tier));
         }
-        Ok(vec![Launch::one("channels", dispatch)])
+        Ok(vec![launch])
     }
 
     fn flops(&self, io: &Io) -> u64 {
@@ -239,6 +257,8 @@ pub fn cases() -> Vec<Case> {
             case(true, false, [1, 33, 3, 1]),
             case(false, false, [3, 5, 65, 2]),
             case(false, true, [1, 2, 0, 4]),
+            // More steps than a dispatch takes.
+            case(false, true, [1, 3, 4097, 16]),
         ]);
     }
     cases

@@ -146,6 +146,7 @@ params! {
     struct MaxPoolParams {
         first_row: u32, rows: u32, in_height: u32, in_width: u32, out_height: u32, out_width: u32, channels: u32,
         row_step: u32, column_step: u32, x_origin: u32, y_origin: u32, indices_origin: u32, lowest: f32,
+        first_tap: u32, end_tap: u32,
     }
 }
 
@@ -200,6 +201,9 @@ impl Windows {
         let mut launch = Launch { name: "direct", ..Launch::default() };
         launch.tables.push(words(entries.flat_map(|window| [window.first as u32, window.count as u32])));
         let outputs: Vec<Rows> = io.outputs.iter().map(|desc| Rows::of(desc, 2)).collect();
+        let most = |windows: &[Window]| windows.iter().map(|window| window.count).max().unwrap_or(0);
+        let taps = most(&self.rows).max(1);
+        let stretch = (units::MAX_LOOP_ITERATIONS / (1 + most(&self.columns))).max(1);
         for slab in slabs::cut(Rows::of(x, 2), &outputs, reads, tier)? {
             let (workgroup, groups) = groups(slab.rows.len() * y.shape[2] * y.last() / lanes, tier);
             let mut params = MaxPoolParams {
@@ -232,7 +236,12 @@ impl Windows {
                     None => dispatch.bind("indices", Source::Output(1)),
                 };
             }
-            launch.dispatches.push(bind(dispatch, &slab));
+            let dispatch = bind(dispatch, &slab);
+            launch.dispatches.extend((0..taps).step_by(stretch).map(|first| {
+                let end = (first + stretch).min(taps);
+                let params = MaxPoolParams { first_tap: first as u32, end_tap: end as u32, ..params };
+                Dispatch { params: params.into(), ..dispatch.clone() }
+            }));
         }
         Ok(vec![launch])
     }
