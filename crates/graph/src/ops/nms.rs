@@ -7,8 +7,8 @@ use crate::ops::lines::{self, workgroup_for};
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Params, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Params, Source, Tensor,
+    TensorDesc, Tier, Value, params,
 };
 
 /// Greedy non-maximum suppression, as torchvision's `nms`: boxes in the order of their scores, each kept where no kept

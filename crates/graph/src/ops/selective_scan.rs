@@ -5,8 +5,8 @@ use kiln_shaders::{self as shaders, Unit};
 use crate::ops::{Unary, cast, units};
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, Value,
-    params,
+    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
+    Value, params,
 };
 
 /// The selective scan of Mamba (Gu and Dao 2023): for each channel, with `h = 0` before the first step,
