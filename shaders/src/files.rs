@@ -166,6 +166,18 @@ files! {
     ATTENTION_POSITION_GIVEN = "attention/position_given.wgsl";
     /// A query an invocation.
     ATTENTION_ROWS = "attention/rows.wgsl";
+    /// Four queries a lane, without shared memory or barriers.
+    ATTENTION_LANES = "attention/lanes.wgsl";
+    /// Eight keys or values, shuffled between the lanes of a subgroup.
+    ATTENTION_LANES_SHUFFLE = "attention/lanes_shuffle.wgsl";
+    /// Eight keys or values, loaded by every lane.
+    ATTENTION_LANES_PLAIN = "attention/lanes_plain.wgsl";
+    /// A lane's sums, in scratch memory.
+    ATTENTION_SUMS_SCRATCH = "attention/sums_scratch.wgsl";
+    /// A lane's sums, in its own memory.
+    ATTENTION_SUMS_PRIVATE = "attention/sums_private.wgsl";
+    /// 64 queries a workgroup, keys and values through shared memory.
+    ATTENTION_TILED = "attention/tiled.wgsl";
     /// New rows moved to their place in a cache.
     CACHE_APPEND = "attention/cache_append.wgsl";
     /// A cache of four elements an item.

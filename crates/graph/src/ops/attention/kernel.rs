@@ -14,6 +14,19 @@ params! {
     }
 }
 
+/// Invocations of a workgroup of `lanes`: what software rasterisers run side by side.
+const LANES: u32 = 8;
+
+/// Longest head of values whose sums a lane of `lanes` keeps in its own memory, in elements.
+const MAX_PRIVATE: usize = 96;
+
+/// Invocations and queries of a workgroup of `tiled`.
+const TILED_INVOCATIONS: u32 = 128;
+const TILED_QUERIES: u32 = 64;
+
+/// Most quads of a head of values that a workgroup of `tiled` computes: 16 registers of four an invocation.
+const MAX_CHUNK_QUADS: usize = 32;
+
 /// One attention on one device.
 struct Build<'a> {
     op: &'a ScaledDotProductAttention,
@@ -30,7 +43,13 @@ pub(super) fn launches(op: &ScaledDotProductAttention, shapes: &Shapes, io: &Io,
         && quads(shapes.value_dim)
         && views.iter().all(|view| quads(view.offset) && quads(view.row_stride));
     let build = Build { op, shapes, dtype: io.outputs[0].dtype, vec4 };
-    vec![build.rows(tier)]
+    let fits = tier.limits.max_invocations >= TILED_INVOCATIONS;
+    let tiled = fits.then(|| build.tiled());
+    if tier.software {
+        [Some(build.lanes(tier)), tiled, Some(build.rows(tier))].into_iter().flatten().collect()
+    } else {
+        tiled.into_iter().chain([build.rows(tier)]).collect()
+    }
 }
 
 impl Build<'_> {
@@ -121,6 +140,43 @@ impl Build<'_> {
             }
         }
         dispatch
+    }
+
+    /// Four queries a lane.
+    fn lanes(&self, tier: &Tier) -> Launch {
+        // Shuffles need a workgroup that is one subgroup.
+        let keys = match tier.fixed_subgroup() {
+            Some(LANES) => shaders::ATTENTION_LANES_SHUFFLE,
+            _ => shaders::ATTENTION_LANES_PLAIN,
+        };
+        let private = self.shapes.value_dim <= MAX_PRIVATE;
+        let sums = if private { shaders::ATTENTION_SUMS_PRIVATE } else { shaders::ATTENTION_SUMS_SCRATCH };
+        let mut parts = self.units(shaders::ATTENTION_LANES);
+        parts.extend([keys, sums, Unit::constants(&[("LANES", LANES)])]);
+        let mut dispatch = self.dispatch(Kernel::new(parts), 4 * LANES);
+        let mut scratch = Vec::new();
+        if !private {
+            let quads = u64::from(LANES) * 4 * self.shapes.value_dim.div_ceil(4) as u64;
+            scratch.push(dispatch.groups * quads * 16);
+            dispatch = dispatch.bind("all_sums", Source::Scratch(0));
+        }
+        Launch { scratch, ..Launch::one("lanes", dispatch) }
+    }
+
+    /// Tiles of queries and keys in shared memory. Long heads of values are split evenly over workgroups.
+    fn tiled(&self) -> Launch {
+        let quads = self.shapes.value_dim.div_ceil(4);
+        let chunks = quads.div_ceil(MAX_CHUNK_QUADS).max(1);
+        let chunk = quads.div_ceil(chunks);
+        let mut parts = self.units(shaders::ATTENTION_TILED);
+        parts.push(Unit::constants(&[
+            ("CHUNKS", chunks as u32),
+            ("CHUNK_QUADS", chunk as u32),
+            ("COLUMNS", chunk.div_ceil(8) as u32),
+        ]));
+        let mut dispatch = self.dispatch(Kernel::new(parts), TILED_QUERIES);
+        dispatch.groups *= chunks as u64;
+        Launch::one("tiled", dispatch)
     }
 
     /// A query an invocation.
