@@ -1,7 +1,7 @@
 // Attention for software rasterisers, without shared memory or barriers: each load there is a loop over the lanes, a barrier
 // suspends every one of them, and registers that are indexed by variables lie in memory.
 //
-// A lane has four queries. Keys come in tiles of 32: a tile's scores are sums in registers while a loop runs along the
+// A lane has four queries. Keys come in tiles of up to 32: a tile's scores are sums in registers while a loop runs along the
 // head, then an online softmax (Milakov and Gimelshein 2018), in which no other lane takes part, makes weights of them, and
 // a loop along the values' head adds those up. Keys and values are the same for all lanes, which load one in eight
 // each where they can (unit lanes_*). The sums over values stay in memory (unit sums_*), so that heads of any size are
@@ -179,14 +179,21 @@ fn main(
     start_sums(place * LANES + lane);
     var sofar = Sofar(vec4<f32>(HIDDEN), vec4<f32>(0.0));
     var key = 0u;
-    for (; key + 16u < end; key += 32u) {
-        take_in(&sofar, queries, head, key, lane, 4u);
-    }
-    for (; key + 8u < end; key += 16u) {
-        take_in(&sofar, queries, head, key, lane, 2u);
-    }
-    for (; key < end; key += 8u) {
-        take_in(&sofar, queries, head, key, lane, 1u);
+    if MASKED {
+        // A mask's loads are most of the code: one copy of a smaller tile, for the compiler's sake.
+        for (; key < end; key += 16u) {
+            take_in(&sofar, queries, head, key, lane, 2u);
+        }
+    } else {
+        for (; key + 16u < end; key += 32u) {
+            take_in(&sofar, queries, head, key, lane, 4u);
+        }
+        for (; key + 8u < end; key += 16u) {
+            take_in(&sofar, queries, head, key, lane, 2u);
+        }
+        for (; key < end; key += 8u) {
+            take_in(&sofar, queries, head, key, lane, 1u);
+        }
     }
 
     let share = select(vec4<f32>(0.0), 1.0 / sofar.weight, sofar.largest > vec4<f32>(HIDDEN));

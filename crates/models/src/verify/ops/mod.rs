@@ -26,6 +26,7 @@ mod pool;
 mod reduce;
 mod roi_align;
 mod rope;
+mod sdpa;
 mod selective_scan;
 mod sine_position_2d;
 mod softmax;
@@ -59,6 +60,7 @@ pub const FAMILIES: &[(&str, Build)] = &[
     ("box", boxes::build),
     ("roi_align", roi_align::build),
     ("selective_scan", selective_scan::build),
+    ("sdpa", sdpa::build),
 ];
 
 /// Default gates on NMSE.
