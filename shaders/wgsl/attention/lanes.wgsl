@@ -1,8 +1,8 @@
 // Attention for software rasterisers, without shared memory or barriers: each load there is a loop over the lanes, a barrier
 // suspends every one of them, and registers that are indexed by variables lie in memory.
 //
-// A lane has four queries. Keys come in tiles of up to 32: a tile's scores are sums in registers while a loop runs along the
-// head, then an online softmax (Milakov and Gimelshein 2018), in which no other lane takes part, makes weights of them, and
+// A lane has four queries. Keys come in tiles of 8 * BLOCKS (16 or 32): a tile's scores are sums in registers while a loop
+// runs along the head, then an online softmax (Milakov and Gimelshein 2018), in which no other lane takes part, makes weights of them, and
 // a loop along the values' head adds those up. Keys and values are the same for all lanes, which load one in eight
 // each where they can (unit lanes_*). The sums over values stay in memory (unit sums_*), so that heads of any size are
 // the same code. Loops over registers are written out: a driver that does not unroll them keeps the registers in memory.
@@ -115,8 +115,8 @@ struct Sofar {
     weight: vec4<f32>,
 }
 
-// Takes in 8 * blocks keys from `key` on; those past the end are hidden. `blocks` is a constant once inlined.
-fn take_in(sofar: ptr<function, Sofar>, queries: Queries, head: Head, key: u32, lane: u32, blocks: u32) {
+// Takes in 8 * BLOCKS keys from `key` on; those past the end are hidden. Called at one place alone: it is inlined.
+fn take_in(sofar: ptr<function, Sofar>, queries: Queries, head: Head, key: u32, lane: u32) {
     var s0: Scores;
     var s1: Scores;
     var s2: Scores;
@@ -125,28 +125,28 @@ fn take_in(sofar: ptr<function, Sofar>, queries: Queries, head: Head, key: u32, 
     for (var d = 0u; d < HEAD_QUADS; d++) {
         let quads = load_queries(queries, d);
         add_keys(&s0, k_eight(k_rows, 0u, d), quads);
-        if blocks > 1u { add_keys(&s1, k_eight(k_rows, 1u, d), quads); }
-        if blocks > 2u { add_keys(&s2, k_eight(k_rows, 2u, d), quads); }
-        if blocks > 3u { add_keys(&s3, k_eight(k_rows, 3u, d), quads); }
+        add_keys(&s1, k_eight(k_rows, 1u, d), quads);
+        if BLOCKS > 2u { add_keys(&s2, k_eight(k_rows, 2u, d), quads); }
+        if BLOCKS > 3u { add_keys(&s3, k_eight(k_rows, 3u, d), quads); }
     }
     var next = score_keys(&s0, (*sofar).largest, head.mask, queries, key);
-    if blocks > 1u { next = score_keys(&s1, next, head.mask, queries, key + 8u); }
-    if blocks > 2u { next = score_keys(&s2, next, head.mask, queries, key + 16u); }
-    if blocks > 3u { next = score_keys(&s3, next, head.mask, queries, key + 24u); }
+    next = score_keys(&s1, next, head.mask, queries, key + 8u);
+    if BLOCKS > 2u { next = score_keys(&s2, next, head.mask, queries, key + 16u); }
+    if BLOCKS > 3u { next = score_keys(&s3, next, head.mask, queries, key + 24u); }
     let keep = exp2((*sofar).largest - next);
     (*sofar).largest = next;
     var weight = (*sofar).weight * keep + weigh_keys(&s0, next);
-    if blocks > 1u { weight += weigh_keys(&s1, next); }
-    if blocks > 2u { weight += weigh_keys(&s2, next); }
-    if blocks > 3u { weight += weigh_keys(&s3, next); }
+    weight += weigh_keys(&s1, next);
+    if BLOCKS > 2u { weight += weigh_keys(&s2, next); }
+    if BLOCKS > 3u { weight += weigh_keys(&s3, next); }
     (*sofar).weight = weight;
     let v_rows = rows_at(head.v, params.v_row, key, lane);
     for (var d = 0u; d < VALUE_QUADS; d++) {
         var sums = scale_sums(load_sums(d), keep);
         sums = add_values(sums, v_eight(v_rows, 0u, d), &s0);
-        if blocks > 1u { sums = add_values(sums, v_eight(v_rows, 1u, d), &s1); }
-        if blocks > 2u { sums = add_values(sums, v_eight(v_rows, 2u, d), &s2); }
-        if blocks > 3u { sums = add_values(sums, v_eight(v_rows, 3u, d), &s3); }
+        sums = add_values(sums, v_eight(v_rows, 1u, d), &s1);
+        if BLOCKS > 2u { sums = add_values(sums, v_eight(v_rows, 2u, d), &s2); }
+        if BLOCKS > 3u { sums = add_values(sums, v_eight(v_rows, 3u, d), &s3); }
         store_sums(d, sums);
     }
 }
@@ -178,22 +178,8 @@ fn main(
 
     start_sums(place * LANES + lane);
     var sofar = Sofar(vec4<f32>(HIDDEN), vec4<f32>(0.0));
-    var key = 0u;
-    if MASKED {
-        // A mask's loads are most of the code: one copy of a smaller tile, for the compiler's sake.
-        for (; key < end; key += 16u) {
-            take_in(&sofar, queries, head, key, lane, 2u);
-        }
-    } else {
-        for (; key + 16u < end; key += 32u) {
-            take_in(&sofar, queries, head, key, lane, 4u);
-        }
-        for (; key + 8u < end; key += 16u) {
-            take_in(&sofar, queries, head, key, lane, 2u);
-        }
-        for (; key < end; key += 8u) {
-            take_in(&sofar, queries, head, key, lane, 1u);
-        }
+    for (var key = 0u; key < end; key += 8u * BLOCKS) {
+        take_in(&sofar, queries, head, key, lane);
     }
 
     let share = select(vec4<f32>(0.0), 1.0 / sofar.weight, sofar.largest > vec4<f32>(HIDDEN));

@@ -99,7 +99,8 @@ impl Op for ScaledDotProductAttention {
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let shapes = Shapes::of(self, io.inputs)?;
-        Ok(kernel::launches(self, &shapes, io, tier))
+        kernel::launches(self, &shapes, io, tier)
+            .map_err(|reason| OpError::new(self.name(), io.inputs, reason))
     }
 
     fn flops(&self, io: &Io) -> u64 {

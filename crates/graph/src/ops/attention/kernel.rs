@@ -27,6 +27,13 @@ const TILED_QUERIES: u32 = 64;
 /// Most quads of a head of values that a workgroup of `tiled` computes: 16 registers of four an invocation.
 const MAX_CHUNK_QUADS: usize = 32;
 
+/// Most iterations that all loops of one invocation run together on a software device: Mesa's compiler for processors ends
+/// loops silently after 65,535.
+const MAX_ITERATIONS: usize = 60_000;
+
+/// Products of queries and keys, summed over heads, from which `lanes` is worth its compilation.
+const LANES_WORK: usize = 1 << 18;
+
 /// One attention on one device.
 struct Build<'a> {
     op: &'a ScaledDotProductAttention,
@@ -36,20 +43,42 @@ struct Build<'a> {
     vec4: bool,
 }
 
-pub(super) fn launches(op: &ScaledDotProductAttention, shapes: &Shapes, io: &Io, tier: &Tier) -> Vec<Launch> {
+pub(super) fn launches(
+    op: &ScaledDotProductAttention,
+    shapes: &Shapes,
+    io: &Io,
+    tier: &Tier,
+) -> Result<Vec<Launch>, String> {
     let quads = |n: usize| n.is_multiple_of(4);
     let views = [shapes.q, shapes.k, shapes.v];
     let vec4 = quads(shapes.head_dim)
         && quads(shapes.value_dim)
         && views.iter().all(|view| quads(view.offset) && quads(view.row_stride));
     let build = Build { op, shapes, dtype: io.outputs[0].dtype, vec4 };
-    let fits = tier.limits.max_invocations >= TILED_INVOCATIONS;
-    let tiled = fits.then(|| build.tiled());
-    if tier.software {
-        [Some(build.lanes(tier)), tiled, Some(build.rows(tier))].into_iter().flatten().collect()
-    } else {
-        tiled.into_iter().chain([build.rows(tier)]).collect()
+    let tiled = (tier.limits.max_invocations >= TILED_INVOCATIONS).then(|| build.tiled());
+    if !tier.software {
+        return Ok(tiled.into_iter().chain([build.rows(tier)]).collect());
     }
+    // A small attention is over before a larger kernel is compiled.
+    let short = build.rows_iterations() <= MAX_ITERATIONS;
+    let lanes = !short || build.work() >= LANES_WORK;
+    let mut launches = Vec::new();
+    if lanes && build.lanes_iterations(build.blocks()) <= MAX_ITERATIONS {
+        launches.push(build.lanes(tier));
+    }
+    if short {
+        launches.push(build.rows(tier));
+    }
+    if lanes && build.tiled_iterations() <= MAX_ITERATIONS {
+        launches.extend(tiled);
+    }
+    if launches.is_empty() {
+        return Err(format!(
+            "{} keys of {} elements are more than a software driver computes at once",
+            shapes.keys, shapes.head_dim
+        ));
+    }
+    Ok(launches)
 }
 
 impl Build<'_> {
@@ -142,6 +171,42 @@ impl Build<'_> {
         dispatch
     }
 
+    /// Multiply-adds of the scores.
+    fn work(&self) -> usize {
+        let s = self.shapes;
+        s.batch * s.heads * s.queries * s.keys * s.head_dim
+    }
+
+    /// Quads of a head of queries and one of values.
+    fn quads(&self) -> (usize, usize) {
+        (self.shapes.head_dim.div_ceil(4), self.shapes.value_dim.div_ceil(4))
+    }
+
+    /// Blocks of eight keys in a tile of `lanes`: four are faster, unless there is a mask, whose loads take long to compile,
+    /// or they hold many keys past the end.
+    fn blocks(&self) -> usize {
+        let padded = |tile: usize| self.shapes.keys.next_multiple_of(tile);
+        let small = self.shapes.mask.is_some() || padded(32) * 10 > padded(16) * 11;
+        if small && self.lanes_iterations(2) <= MAX_ITERATIONS { 2 } else { 4 }
+    }
+
+    fn lanes_iterations(&self, blocks: usize) -> usize {
+        let (head, value) = self.quads();
+        self.shapes.keys.div_ceil(8 * blocks) * (head + value + 1) + 2 * value
+    }
+
+    fn rows_iterations(&self) -> usize {
+        let (head, value) = self.quads();
+        self.shapes.keys * (head + value + 1) + head + value
+    }
+
+    fn tiled_iterations(&self) -> usize {
+        let (head, value) = self.quads();
+        let slices = head.div_ceil(4) * 7;
+        let columns = value.min(MAX_CHUNK_QUADS).div_ceil(8);
+        self.shapes.keys.div_ceil(32) * (slices + 9 + columns * 11) + 8 + 4 * (columns + 1)
+    }
+
     /// Four queries a lane.
     fn lanes(&self, tier: &Tier) -> Launch {
         // Shuffles need a workgroup that is one subgroup.
@@ -152,7 +217,7 @@ impl Build<'_> {
         let private = self.shapes.value_dim <= MAX_PRIVATE;
         let sums = if private { shaders::ATTENTION_SUMS_PRIVATE } else { shaders::ATTENTION_SUMS_SCRATCH };
         let mut parts = self.units(shaders::ATTENTION_LANES);
-        parts.extend([keys, sums, Unit::constants(&[("LANES", LANES)])]);
+        parts.extend([keys, sums, Unit::constants(&[("LANES", LANES), ("BLOCKS", self.blocks() as u32)])]);
         let mut dispatch = self.dispatch(Kernel::new(parts), 4 * LANES);
         let mut scratch = Vec::new();
         if !private {
