@@ -6,6 +6,7 @@ mod faults;
 mod parity;
 mod session;
 mod slabs;
+mod states;
 
 use kiln::engine::{Gpu, GpuOptions};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -49,6 +50,7 @@ fn main() {
     }
     let mut trials = parity::trials(&gpu);
     trials.extend(session::trials(&gpu));
+    trials.extend(states::trials(&gpu));
     trials.extend(slabs::trials(&gpu));
     trials.extend(faults::trials(&gpu));
     trials.extend(digits::trials(&gpu));

@@ -139,8 +139,7 @@ impl Session {
                 }
                 Instruction::Copy(copy) => {
                     drop(pass.take());
-                    let (from, to) = (&copy.from, &copy.to);
-                    encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, to.bytes);
+                    copy.encode(&mut encoder);
                 }
             }
         }
@@ -151,6 +150,9 @@ impl Session {
             let staging = &self.compiled.staging;
             encoder.copy_buffer_to_buffer(&region.buffer, region.offset, staging, offset, region.bytes);
             offset += region.bytes;
+        }
+        for copy in &self.compiled.updates {
+            copy.encode(&mut encoder);
         }
         self.gpu.guarded.submit(encoder.finish()).await?;
         let bytes = self.gpu.guarded.read(&self.compiled.staging).await?;
@@ -185,10 +187,19 @@ impl Session {
     /// Sets the states back to zeros.
     pub async fn reset(&self) -> Result<(), Error> {
         let mut encoder = self.gpu.guarded.device.create_command_encoder(&Default::default());
-        for state in &self.compiled.states {
+        for (_, _, state) in &self.compiled.states {
             encoder.clear_buffer(&state.buffer, state.offset, Some(state.bytes));
         }
         self.gpu.guarded.submit(encoder.finish()).await.map(|_| ())
+    }
+
+    /// Gives a state its content for the next run: first latents, a cache that was kept.
+    pub async fn set_state(&self, name: &str, tensor: &Tensor) -> Result<(), Error> {
+        let tensor = self.graph.check_state(name, tensor)?;
+        match self.compiled.states.iter().find(|(other, ..)| other == name) {
+            Some((_, _, region)) => write(&self.gpu, &region.buffer, region.offset, tensor.as_bytes()).await,
+            None => Ok(()),
+        }
     }
 
     /// Runs once and times each node: by timestamps where the device has them, else by the host's clock around a
@@ -235,8 +246,7 @@ impl Session {
             let command = match instruction {
                 Instruction::Run(command) => command,
                 Instruction::Copy(copy) => {
-                    let (from, to) = (&copy.from, &copy.to);
-                    encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, to.bytes);
+                    copy.encode(&mut encoder);
                     self.gpu.guarded.submit(encoder.finish()).await?;
                     continue;
                 }
@@ -274,6 +284,11 @@ impl Session {
             rows[command.step].seconds += seconds;
             rows[command.step].dispatches += 1;
         }
+        let mut encoder = device.create_command_encoder(&Default::default());
+        for copy in &self.compiled.updates {
+            copy.encode(&mut encoder);
+        }
+        self.gpu.guarded.submit(encoder.finish()).await?;
         rows.retain(|row| row.dispatches > 0);
         Ok(Profile { rows, timestamps })
     }

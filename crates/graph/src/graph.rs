@@ -223,6 +223,13 @@ impl Graph {
         crate::interpret::check("input", name, given.cloned().ok_or_else(missing)?, self, value)
     }
 
+    /// The tensor given for a state, cast between float types where that is all that differs.
+    pub fn check_state(&self, name: &str, given: &Tensor) -> Result<Tensor, GraphError> {
+        let unknown = || GraphError::Value { what: "state", name: name.into(), reason: "there is none".into() };
+        let (_, value) = self.states().find(|(other, _)| *other == name).ok_or_else(unknown)?;
+        crate::interpret::check("state", name, given.clone(), self, value)
+    }
+
     /// Floating-point operations of a run, constant work left out.
     pub fn flops(&self) -> u64 {
         let constant = self.constants();
@@ -330,7 +337,8 @@ impl Builder {
         self.named("state", &name.clone(), TensorDesc::new(shape, dtype), Origin::State(name))
     }
 
-    /// Makes `value` the content of `state` after a run.
+    /// Makes `value` the content of `state` after a run. All states change at once: a value that is a state, or is
+    /// computed from one, is what it was before the run's end.
     pub fn update(&mut self, state: Value, value: Value) -> Result<(), GraphError> {
         let wrong =
             |name: &str, reason: String| GraphError::Value { what: "state", name: name.into(), reason };
@@ -340,6 +348,9 @@ impl Builder {
         if self.desc(state) != self.desc(value) {
             let reason = format!("is {} but its new value is {}", self.desc(state), self.desc(value));
             return Err(wrong(name, reason));
+        }
+        if self.graph.updates.iter().any(|&(other, _)| other == state) {
+            return Err(wrong(name, "is updated twice".into()));
         }
         self.graph.updates.push((state, value));
         Ok(())

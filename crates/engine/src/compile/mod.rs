@@ -4,6 +4,7 @@ mod launches;
 mod plan;
 mod roots;
 mod steps;
+mod updates;
 mod upload;
 
 use std::collections::HashMap;
@@ -45,6 +46,13 @@ pub(crate) struct Copy {
     pub to: Region,
 }
 
+impl Copy {
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let (from, to) = (&self.from, &self.to);
+        encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, to.bytes);
+    }
+}
+
 /// What is encoded, in order.
 #[derive(Debug)]
 pub(crate) enum Instruction {
@@ -67,10 +75,12 @@ pub(crate) struct StepInfo {
 #[derive(Debug)]
 pub(crate) struct Compiled {
     pub instructions: Vec<Instruction>,
+    /// What follows when the outputs have been read: an output may be a state's old value.
+    pub updates: Vec<Copy>,
     pub steps: Vec<StepInfo>,
     pub inputs: Vec<(String, Value, Region)>,
     pub outputs: Vec<(String, Value, Region)>,
-    pub states: Vec<Region>,
+    pub states: Vec<(String, Value, Region)>,
     pub staging: wgpu::Buffer,
     /// Pooled buffers with the bytes each of them is bound for; guarded ones have sentinels around those.
     pub pool: Vec<(wgpu::Buffer, u64)>,
@@ -152,10 +162,10 @@ impl<'a> Compiler<'a> {
             self.regions.insert(value, region(need, padded(self.graph.desc(value).bytes())));
         }
         let mut states = Vec::new();
-        for (_, value) in self.graph.states() {
+        for (name, value) in self.graph.states() {
             let state = self.whole("state", padded(self.graph.desc(value).bytes()), STORAGE).await?;
             self.other_bytes += state.bytes;
-            states.push(state.clone());
+            states.push((name.to_string(), value, state.clone()));
             self.regions.insert(value, state);
         }
         for value in 0..self.root.len() {
@@ -173,12 +183,7 @@ impl<'a> Compiler<'a> {
             self.add_step(&mut builder, &mut packed, index, step, &own_scratch).await?;
             progress(index + 1, total);
         }
-        for &(state, value) in self.graph.updates() {
-            let (from, to) = (self.resolve(value).await?, self.resolve(state).await?);
-            if from.buffer != to.buffer {
-                builder.instructions.push(Instruction::Copy(Copy { from, to }));
-            }
-        }
+        let updates = self.updates().await?;
         let mut inputs = Vec::new();
         for (name, value) in self.graph.inputs() {
             if let Some(region) = self.regions.get(&value) {
@@ -201,6 +206,7 @@ impl<'a> Compiler<'a> {
         };
         Ok(Compiled {
             instructions: builder.instructions,
+            updates,
             steps: builder.infos,
             inputs,
             outputs,

@@ -19,7 +19,7 @@ impl Compiler<'_> {
     }
 
     /// A state's new value takes over the state's own buffer where the op that makes it starts from it (a cache that is
-    /// appended to) and nobody reads the old content afterwards.
+    /// appended to) and nobody else reads the old content then or afterwards.
     pub(super) fn take_over_states(&mut self) {
         let graph = self.graph;
         let mut last_read = vec![0; graph.values().len()];
@@ -28,7 +28,9 @@ impl Compiler<'_> {
                 last_read[self.root[input.index()].index()] = i;
             }
         }
-        for (_, value) in graph.outputs() {
+        // Outputs are read at the end, and so are the values that become other states'.
+        let read_last = graph.outputs().iter().map(|(_, value)| value);
+        for value in read_last.chain(graph.updates().iter().map(|(_, value)| value)) {
             last_read[self.root[value.index()].index()] = usize::MAX;
         }
         for (i, node) in graph.nodes().iter().enumerate() {
@@ -37,8 +39,10 @@ impl Compiler<'_> {
                     continue;
                 };
                 let state = self.root[old.index()];
-                if graph.updates().contains(&(state, new)) && last_read[state.index()] == i {
-                    self.root[new.index()] = state;
+                let reads = node.inputs.iter().filter(|input| self.root[input.index()] == state).count();
+                if graph.updates().contains(&(state, new)) && last_read[state.index()] == i && reads == 1 {
+                    // With the views of it.
+                    self.root.iter_mut().filter(|root| **root == new).for_each(|root| *root = state);
                 }
             }
         }

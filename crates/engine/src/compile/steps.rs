@@ -44,7 +44,10 @@ impl<'a> Compiler<'a> {
                 from: self.resolve(node.inputs[input]).await?,
                 to: self.resolve(node.outputs[output]).await?,
             };
-            builder.instructions.push(Instruction::Copy(copy));
+            // An output that takes over its state's buffer is there already.
+            if copy.from.buffer != copy.to.buffer {
+                builder.instructions.push(Instruction::Copy(copy));
+            }
         }
         let mut tables = Vec::new();
         for table in &step.launch.tables {
