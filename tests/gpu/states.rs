@@ -81,7 +81,11 @@ fn circle(gpu: &Gpu, count: usize) -> Result<(), Failed> {
         for i in 0..count {
             states.b.update(states.all[i], states.all[(i + 1) % count])?;
         }
-        if shown { states.show_all()? } else { states.show_sums()? }
+        if shown {
+            states.show_all()?
+        } else {
+            states.show_sums()?
+        }
         states.agree(gpu)?;
     }
     Ok(())

@@ -225,7 +225,8 @@ impl Graph {
 
     /// The tensor given for a state, cast between float types where that is all that differs.
     pub fn check_state(&self, name: &str, given: &Tensor) -> Result<Tensor, GraphError> {
-        let unknown = || GraphError::Value { what: "state", name: name.into(), reason: "there is none".into() };
+        let unknown =
+            || GraphError::Value { what: "state", name: name.into(), reason: "there is none".into() };
         let (_, value) = self.states().find(|(other, _)| *other == name).ok_or_else(unknown)?;
         crate::interpret::check("state", name, given.clone(), self, value)
     }

@@ -14,14 +14,12 @@ enum Place {
 /// Puts moves `(from, to)`, which are to happen at once, into an order in which none overwrites what a later one reads.
 /// Every place is written at most once. Where places take each other's content in a circle, one is saved to the spare.
 fn in_order(moves: &[(usize, usize)]) -> Vec<(Place, Place)> {
-    let mut pending: Vec<(Place, usize)> = moves
-        .iter()
-        .filter(|(from, to)| from != to)
-        .map(|&(from, to)| (Place::Own(from), to))
-        .collect();
+    let mut pending: Vec<(Place, usize)> =
+        moves.iter().filter(|(from, to)| from != to).map(|&(from, to)| (Place::Own(from), to)).collect();
     let mut ordered = Vec::new();
     while let Some(&(_, first)) = pending.first() {
-        let free = pending.iter().position(|&(_, to)| pending.iter().all(|&(from, _)| from != Place::Own(to)));
+        let free =
+            pending.iter().position(|&(_, to)| pending.iter().all(|&(from, _)| from != Place::Own(to)));
         if let Some(free) = free {
             let (from, to) = pending.remove(free);
             ordered.push((from, Place::Own(to)));
