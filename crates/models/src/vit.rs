@@ -200,20 +200,39 @@ impl Vit {
         Ok((before, patches))
     }
 
-    /// A pre-norm encoder layer.
+    /// An encoder layer: attention, then a perceptron, each added to what went in.
     fn layer(&self, b: &mut Builder, i: usize, x: Value, taps: &Taps) -> Result<Value, GraphError> {
-        let name = |part: Part| self.names.part(part);
-        let normed = self.layer_norm(b, name(Part::Norm1), x)?;
-        let attention = self.attention(b, i, normed, taps)?;
-        taps.tap(b, &format!("attention{i}"), attention)?;
-        let attention = self.layer_scale(b, "ls1", attention)?;
-        let x = b.add(attention, x)?;
-        let normed = self.layer_norm(b, name(Part::Norm2), x)?;
-        let inner = linear(b, name(Part::Fc1), normed, self.config.intermediate_size, true)?;
-        let inner = b.unary(self.config.hidden_act, inner)?;
-        let outer = linear(b, name(Part::Fc2), inner, self.config.hidden_size, true)?;
-        let outer = self.layer_scale(b, "ls2", outer)?;
-        b.add(outer, x)
+        let x = self.branch(b, Part::Norm1, "ls1", x, |b, x| {
+            let attention = self.attention(b, i, x, taps)?;
+            taps.tap(b, &format!("attention{i}"), attention)?;
+            Ok(attention)
+        })?;
+        self.branch(b, Part::Norm2, "ls2", x, |b, x| {
+            let inner = linear(b, self.names.part(Part::Fc1), x, self.config.intermediate_size, true)?;
+            let inner = b.unary(self.config.hidden_act, inner)?;
+            linear(b, self.names.part(Part::Fc2), inner, self.config.hidden_size, true)
+        })
+    }
+
+    /// `x + scale(work(norm(x)))`, or `x + scale(norm(work(x)))`.
+    fn branch(
+        &self,
+        b: &mut Builder,
+        norm: Part,
+        scale: &str,
+        x: Value,
+        work: impl FnOnce(&mut Builder, Value) -> Result<Value, GraphError>,
+    ) -> Result<Value, GraphError> {
+        let norm = self.names.part(norm);
+        let done = if self.config.timm.res_post_norm {
+            let done = work(b, x)?;
+            self.layer_norm(b, norm, done)?
+        } else {
+            let normed = self.layer_norm(b, norm, x)?;
+            work(b, normed)?
+        };
+        let done = self.layer_scale(b, scale, done)?;
+        b.add(done, x)
     }
 
     /// Multi-head self-attention. The tap `attention_probs<i>` gives its weights, `[batch, heads, tokens, tokens]`.

@@ -69,6 +69,9 @@ pub struct Timm {
     pub patch_bias: bool,
     /// Whether the embeddings are normalised before the encoder, as in CLIP.
     pub norm_pre: bool,
+    /// Whether each branch is normalised after it instead of before (timm's `rpn`; Liu et al. 2021,
+    /// <https://arxiv.org/abs/2111.09883>).
+    pub res_post_norm: bool,
     /// Whether each branch is scaled by a learned vector (CaiT, DeiT III).
     pub layer_scale: bool,
     /// Whether queries and keys are normalised.
@@ -87,6 +90,7 @@ impl Default for Timm {
             no_embed_class: false,
             patch_bias: true,
             norm_pre: false,
+            res_post_norm: false,
             layer_scale: false,
             qk_norm: false,
             norm: true,
@@ -200,8 +204,10 @@ impl Config {
         let given = json.nested("model_args");
         let pretrained = json.nested("pretrained_cfg");
         config.layer_norm_eps = if architecture.contains("clip") { 1e-5 } else { 1e-6 };
-        if architecture.contains("quickgelu") {
-            config.hidden_act = Unary::QuickGelu;
+        config.hidden_act = timm_activation(architecture);
+        config.timm.res_post_norm = architecture.contains("_rpn_");
+        if architecture.contains("_rope_") {
+            return Err(Error::Config(format!("{architecture} has rotary positions, which Kiln's ViT has not")));
         }
         config.image_size = given.pair("img_size")?.unwrap_or(config.image_size);
         config.patch_size = given.pair("patch_size")?.unwrap_or(config.patch_size);
@@ -209,7 +215,9 @@ impl Config {
         config.hidden_size =
             given.size("embed_dim")?.or(json.size("num_features")?).unwrap_or(config.hidden_size);
         config.num_hidden_layers = given.size("depth")?.unwrap_or(config.num_hidden_layers);
-        config.num_attention_heads = given.size("num_heads")?.unwrap_or(config.num_attention_heads);
+        config.num_attention_heads = given.size("num_heads")?.or(timm_heads(architecture)).ok_or_else(|| {
+            Error::Config(format!("model_args has no num_heads, and {architecture} is no ViT that Kiln knows"))
+        })?;
         let ratio = given.float("mlp_ratio")?.unwrap_or(4.0);
         config.intermediate_size = (config.hidden_size as f32 * ratio) as usize;
         config.qkv_bias = given.flag("qkv_bias")?.unwrap_or(true);
@@ -249,6 +257,7 @@ impl Config {
                 no_embed_class: false,
                 patch_bias: there("patch_embed.proj.bias") || !there("norm_pre.weight"),
                 norm_pre: there("norm_pre.weight"),
+                res_post_norm: self.timm.res_post_norm,
                 layer_scale: there("blocks.0.ls1.gamma"),
                 qk_norm: there("blocks.0.attn.q_norm.weight"),
                 norm: there("norm.weight") || !there("fc_norm.weight"),
@@ -318,6 +327,40 @@ impl Config {
         }
         Ok(self)
     }
+}
+
+/// The activation of timm's model of this name. SigLIP 2 took the approximation of GELU by tanh; its names differ from
+/// SigLIP's by their sizes alone.
+fn timm_activation(architecture: &str) -> Unary {
+    let siglip2 = ["patch32_siglip", "large_patch16_siglip_gap_512", "so400m_patch16_siglip", "giantopt_"];
+    if architecture.contains("quickgelu") {
+        Unary::QuickGelu
+    } else if siglip2.iter().any(|part| architecture.contains(part)) {
+        Unary::GeluTanh
+    } else {
+        Unary::Gelu
+    }
+}
+
+/// Heads of timm's model of this name.
+fn timm_heads(architecture: &str) -> Option<usize> {
+    let is = |parts: &[&str]| parts.iter().any(|part| architecture.contains(part));
+    Some(match architecture.split('_').nth(1)? {
+        "tiny" => 3,
+        "wee" | "xsmall" => 4,
+        "little" => 5,
+        "small" => 6,
+        "medium" | "mediumd" => 8,
+        "betwixt" => 10,
+        "base" if is(&["_plus_"]) => 14,
+        "base" if is(&["vit_base_patch16_gap"]) => 16,
+        "base" => 12,
+        "so150m2" => 13,
+        "so150m" => 14,
+        "giant" if is(&["dinov2", "tipsv2"]) => 24,
+        "large" | "huge" | "giant" | "giantopt" | "gigantic" | "so400m" | "intern300m" => 16,
+        _ => return None,
+    })
 }
 
 /// The root of a square number.

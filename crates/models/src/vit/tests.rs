@@ -187,3 +187,24 @@ fn configurations_that_make_no_sense_are_refused() {
         assert!(error.contains(reason), "{error}");
     }
 }
+
+fn timm(architecture: &str) -> Result<Config, Error> {
+    Config::from_json(&json!({ "architecture": architecture, "num_classes": 5 }))
+}
+
+#[test]
+fn timms_names_tell_what_their_weights_do_not() {
+    let heads = |name| timm(name).unwrap().num_attention_heads;
+    assert_eq!(heads("vit_so400m_patch14_siglip_gap_224"), 16);
+    assert_eq!(heads("vit_giant_patch14_reg4_dinov2"), 24);
+    assert_eq!(heads("vit_base_patch16_plus_240"), 14);
+    assert_eq!(heads("deit3_medium_patch16_224"), 8);
+    assert_eq!(timm("vit_so400m_patch16_siglip_gap_256").unwrap().hidden_act, Unary::GeluTanh);
+    assert!(timm("vit_base_patch16_rpn_224").unwrap().timm.res_post_norm);
+}
+
+#[test]
+fn timms_models_that_would_give_other_numbers_are_refused() {
+    assert!(timm("vit_base_patch16_rope_ape_224").is_err());
+    assert!(timm("vit_unheard_patch16_224").is_err());
+}
