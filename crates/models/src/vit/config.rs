@@ -207,7 +207,9 @@ impl Config {
         config.hidden_act = timm_activation(architecture);
         config.timm.res_post_norm = architecture.contains("_rpn_");
         if architecture.contains("_rope_") {
-            return Err(Error::Config(format!("{architecture} has rotary positions, which Kiln's ViT has not")));
+            return Err(Error::Config(format!(
+                "{architecture} has rotary positions, which Kiln's ViT has not"
+            )));
         }
         config.image_size = given.pair("img_size")?.unwrap_or(config.image_size);
         config.patch_size = given.pair("patch_size")?.unwrap_or(config.patch_size);
@@ -215,9 +217,12 @@ impl Config {
         config.hidden_size =
             given.size("embed_dim")?.or(json.size("num_features")?).unwrap_or(config.hidden_size);
         config.num_hidden_layers = given.size("depth")?.unwrap_or(config.num_hidden_layers);
-        config.num_attention_heads = given.size("num_heads")?.or(timm_heads(architecture)).ok_or_else(|| {
-            Error::Config(format!("model_args has no num_heads, and {architecture} is no ViT that Kiln knows"))
-        })?;
+        config.num_attention_heads =
+            given.size("num_heads")?.or(timm_heads(architecture)).ok_or_else(|| {
+                Error::Config(format!(
+                    "model_args has no num_heads, and {architecture} is no ViT that Kiln knows"
+                ))
+            })?;
         let ratio = given.float("mlp_ratio")?.unwrap_or(4.0);
         config.intermediate_size = (config.hidden_size as f32 * ratio) as usize;
         config.qkv_bias = given.flag("qkv_bias")?.unwrap_or(true);
