@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use kiln_graph::{CoopKind, DeviceLimits, SubgroupSize, Tier};
 
 use crate::faults::Guarded;
-use crate::pipeline::Pipeline;
+use crate::pipeline::Slot;
 use crate::{Checks, Error, GpuOptions, Part};
 
 /// An adapter and what a device of it would offer.
@@ -30,7 +30,7 @@ impl AdapterReport {
 #[derive(Clone, Debug)]
 pub struct Gpu {
     pub(crate) guarded: Guarded,
-    pub(crate) pipelines: Arc<Mutex<HashMap<PipelineKey, Arc<Pipeline>>>>,
+    pub(crate) pipelines: Arc<Mutex<HashMap<PipelineKey, Slot>>>,
     info: wgpu::AdapterInfo,
     tier: Tier,
     checks: Checks,

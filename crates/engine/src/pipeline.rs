@@ -15,6 +15,13 @@ pub(crate) struct Pipeline {
     pub reflection: Reflection,
 }
 
+/// A pipeline, or none yet. Whoever builds it holds the lock across awaits, which a lock of std's must not be.
+pub(crate) type Slot = Arc<futures_intrusive::sync::Mutex<Option<Arc<Pipeline>>>>;
+
+fn empty_slot() -> Slot {
+    Arc::new(futures_intrusive::sync::Mutex::new(None, true))
+}
+
 /// Links, parses and validates a kernel without a device, and gives what it binds.
 pub fn validate(kernel: &Kernel) -> Result<Reflection, String> {
     let source = shaders::link(&kernel.units);
@@ -57,12 +64,16 @@ fn dump(label: &str, source: &str) {
 }
 
 impl Gpu {
-    /// The pipeline of a kernel, built at its first use.
+    /// The pipeline of a kernel, built at its first use, and once however many threads ask for it.
     pub(crate) async fn pipeline(&self, label: &str, kernel: &Kernel) -> Result<Arc<Pipeline>, Error> {
         let trusted = kernel.units.iter().all(|unit| unit.trusted);
         let checks = if trusted { self.checks() } else { Checks::All };
-        let key = (kernel.clone(), checks);
-        if let Some(pipeline) = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        let slot = {
+            let mut slots = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.entry((kernel.clone(), checks)).or_insert_with(empty_slot).clone()
+        };
+        let mut slot = slot.lock().await;
+        if let Some(pipeline) = &*slot {
             return Ok(pipeline.clone());
         }
         let wrong = |message: String| Error::Shader { label: label.to_string(), message };
@@ -80,7 +91,7 @@ impl Gpu {
             Err(Error::Validation(message)) => return Err(wrong(message)),
             Err(error) => return Err(error),
         };
-        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pipeline.clone());
+        *slot = Some(pipeline.clone());
         Ok(pipeline)
     }
 

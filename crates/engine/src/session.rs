@@ -60,7 +60,7 @@ pub struct Session {
 
 impl Session {
     /// Compiles a graph: runs the passes, loads the weights it needs one by one, plans memory, builds pipelines.
-    /// `progress` hears of (steps done, steps in all).
+    /// `progress` hears of (done, in all) of pipelines and steps.
     pub async fn compile(
         gpu: &Gpu,
         graph: &Graph,

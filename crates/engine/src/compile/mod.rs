@@ -1,6 +1,7 @@
 //! From a graph to steps on a device: constants folded and uploaded, launches chosen, memory planned, bindings made.
 
 mod launches;
+mod pipelines;
 mod plan;
 mod roots;
 mod steps;
@@ -11,6 +12,7 @@ use std::collections::HashMap;
 
 use kiln_graph::{ConstantFolder, Graph, Launch, Node, Value, WeightSource};
 
+use self::pipelines::{build_pipelines, distinct_kernels};
 use self::steps::Builder;
 use self::upload::STORAGE;
 use crate::{CompileOptions, Error, Gpu};
@@ -148,6 +150,9 @@ impl<'a> Compiler<'a> {
     ) -> Result<Compiled, Error> {
         let (placement, scratch) = self.plan(&steps)?;
         self.check_sizes(&steps)?;
+        let kernels = distinct_kernels(&steps);
+        let total = kernels.len() + steps.len();
+        build_pipelines(self.gpu, &kernels, &mut |done| progress(done, total)).await?;
         let guard = if self.options.guard { GUARD } else { 0 };
         let mut pool = Vec::new();
         for &bytes in &placement.placement.buffers {
@@ -175,13 +180,12 @@ impl<'a> Compiler<'a> {
             }
         }
         let mut builder = Builder::default();
-        let total = steps.len();
         let mut packed: HashMap<(Value, String), Region> = HashMap::new();
         for (index, step) in steps.iter().enumerate() {
             let own_scratch: Vec<Region> =
                 scratch[index].iter().map(|&(need, bytes)| region(need, bytes)).collect();
             self.add_step(&mut builder, &mut packed, index, step, &own_scratch).await?;
-            progress(index + 1, total);
+            progress(kernels.len() + index + 1, total);
         }
         let updates = self.updates().await?;
         let mut inputs = Vec::new();
