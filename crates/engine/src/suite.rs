@@ -93,7 +93,10 @@ impl CaseRun {
         let constants = graph.constants();
         let constant: Vec<bool> = node.inputs.iter().map(|input| constants[input.index()]).collect();
         let io = Io { inputs: &inputs, outputs: &outputs, constant: &constant, epilogue: &node.epilogue };
-        Ok(node.op.launches(&io, gpu.tier())?.iter().map(|launch| launch.name).collect())
+        Ok(kiln_graph::launches_within(&*node.op, &io, gpu.tier())?
+            .iter()
+            .map(|launch| launch.name)
+            .collect())
     }
 
     /// Runs every launch of the case on a device.

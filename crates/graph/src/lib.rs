@@ -17,6 +17,7 @@ pub mod passes;
 pub mod random;
 pub mod registry;
 pub mod sampling;
+mod split;
 mod tensor;
 mod tier;
 
@@ -26,6 +27,7 @@ pub use graph::{Builder, Graph, GraphError, Node, Origin, Value, ValueInfo};
 pub use interpret::{ConstantFolder, Interpreter, WeightSource, interpret_node};
 pub use kiln_shaders::{self as shaders, Unit};
 pub use launch::{Binding, Dispatch, Field, Kernel, Launch, Pack, Params, Source, WriteParam};
-pub use op::{Io, Op, OpError, downcast};
+pub use op::{Along, Independence, Io, Op, OpError, downcast};
+pub use split::launches_within;
 pub use tensor::{LengthError, Tensor, TensorDesc, strides};
 pub use tier::{CoopKind, DeviceLimits, SubgroupSize, Tier};

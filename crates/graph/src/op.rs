@@ -55,6 +55,43 @@ impl Io<'_> {
     }
 }
 
+/// Along what an op's work falls into parts that need nothing of each other, so that [`crate::launches_within`] can give
+/// a device the op on ranges of its tensors where the whole ones are too large for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Independence {
+    /// Nothing, or only what the launches cut by themselves.
+    None,
+    /// Elements of the outputs, all of one shape, over which every input broadcasts.
+    Elements,
+    /// Axes, outermost first.
+    Axes(Vec<Along>),
+}
+
+impl Independence {
+    /// All axes of input 0 but these; outputs have the same axes, and other inputs none of them.
+    pub fn except(io: &Io, axes: &[usize]) -> Self {
+        let rank = io.inputs.first().map_or(0, TensorDesc::rank);
+        let along = (0..rank).filter(|axis| !axes.contains(axis));
+        Self::Axes(along.map(|axis| Along::new([Some(axis)], vec![Some(axis); io.outputs.len()])).collect())
+    }
+}
+
+/// An axis that tensors share: on a range of it the op, with attributes as they are, gives that range of the outputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Along {
+    /// Which of each input's axes it is; an input that does not have it, or is not listed, is needed whole.
+    pub inputs: Vec<Option<usize>>,
+    /// Which of each output's axes it is: every output has it.
+    pub outputs: Vec<Option<usize>>,
+}
+
+impl Along {
+    /// An axis of these inputs and outputs.
+    pub fn new(inputs: impl Into<Vec<Option<usize>>>, outputs: impl Into<Vec<Option<usize>>>) -> Self {
+        Self { inputs: inputs.into(), outputs: outputs.into() }
+    }
+}
+
 /// A computation on tensors: its shape rule, its definition and the kernels that compute it.
 ///
 /// Ops are immutable values. Implement this in any crate to add one; see the README.
@@ -72,6 +109,11 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Launches that compute the op on a device of this tier, best guess first. Called with inputs that
     /// [`Op::infer`] accepted and at least one element in some output.
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError>;
+
+    /// Along what the work falls into parts, for tensors that are larger than a device binds.
+    fn independence(&self, _io: &Io) -> Independence {
+        Independence::None
+    }
 
     /// The op's attributes, stable between runs, for cache keys.
     fn attributes(&self) -> String {

@@ -11,6 +11,10 @@ struct Params {
     extent: u32,
     // Whether the indices are signed.
     signed: u32,
+    // Indices that this dispatch serves, and the item at which its part of x begins.
+    first: u32,
+    end: u32,
+    origin: u32,
 }
 
 override WORKGROUP = 64u;
@@ -39,5 +43,8 @@ fn main(
         id = 0u;
     }
     id = min(id, params.extent - 1u);
-    y[item] = x[(outer * params.extent + id) * params.run + inner];
+    if id < params.first || id >= params.end {
+        return;
+    }
+    y[item] = x[(outer * params.extent + id) * params.run + inner - params.origin];
 }

@@ -41,8 +41,8 @@ impl<'a> Compiler<'a> {
         }
         let constant: Vec<bool> = node.inputs.iter().map(|input| self.constant[input.index()]).collect();
         let io = Io { inputs: &inputs, outputs: &outputs, constant: &constant, epilogue: &node.epilogue };
-        let launches =
-            node.op.launches(&io, self.gpu.tier()).map_err(|error| Error::op(&node.path, error))?;
+        let launches = kiln_graph::launches_within(&*node.op, &io, self.gpu.tier())
+            .map_err(|error| Error::op(&node.path, error))?;
         let named =
             self.options.launch.as_ref().and_then(|name| launches.iter().position(|l| l.name == *name));
         launches.into_iter().nth(named.unwrap_or(0)).ok_or_else(|| {

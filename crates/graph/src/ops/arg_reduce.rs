@@ -6,8 +6,8 @@ use crate::ops::lines::{Lines, compare, order, workgroup_for};
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Along, Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source,
+    Tensor, TensorDesc, Tier, Value, params,
 };
 
 /// Index (i32) of the largest or smallest element along an axis: of equals the first, and the first NaN before all
@@ -71,6 +71,12 @@ impl Op for ArgReduce {
             }) as i32
         };
         Ok(vec![Tensor::i32(out.shape, (0..lines.count()).map(best).collect())?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        let kept = (0..io.inputs[0].rank()).filter(|&axis| axis != self.axis);
+        let behind = |axis: usize| usize::from(!self.keepdim && axis > self.axis);
+        Independence::Axes(kept.map(|axis| Along::new([Some(axis)], [Some(axis - behind(axis))])).collect())
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

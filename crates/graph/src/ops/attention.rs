@@ -8,7 +8,9 @@ mod shapes;
 pub use cases::cases;
 pub(crate) use shapes::{Mask, Shapes};
 
-use crate::{Builder, GraphError, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value};
+use crate::{
+    Along, Builder, GraphError, Independence, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value,
+};
 
 /// Where queries, keys and values lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -95,6 +97,28 @@ impl Op for ScaledDotProductAttention {
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
         reference::attention(self, inputs)
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        let (first, own) = (Some(0), self.layout.inputs());
+        let mask = self.mask.then(|| io.inputs.get(own)).flatten();
+        // The mask's axis of queries, and that of the batch, where it has them.
+        let mask_axis = |behind: usize| {
+            let axis = mask?.rank().checked_sub(behind)?;
+            (mask?.shape[axis] != 1).then_some(axis)
+        };
+        let with_mask = |mut inputs: Vec<Option<usize>>, axis| {
+            inputs.push(axis);
+            inputs
+        };
+        let mut axes = vec![Along::new(with_mask(vec![first; own], mask_axis(4)), [first])];
+        // A causal query's place among all of them counts.
+        if !self.causal && self.layout != AttentionLayout::Packed {
+            let mut inputs = vec![None; own];
+            inputs[0] = Some(1);
+            axes.push(Along::new(with_mask(inputs, mask_axis(2)), [Some(1)]));
+        }
+        Independence::Axes(axes)
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -6,8 +6,8 @@ use crate::ops::rows::{finish, fitting};
 use crate::ops::{Binary, units};
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, Dispatch, Epilogue, GraphError, Io, Kernel, Launch, Op, OpError, Source, Spread, Step, Tensor,
-    TensorDesc, Tier, Value, params,
+    Builder, Dispatch, Epilogue, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source, Spread,
+    Step, Tensor, TensorDesc, Tier, Value, params,
 };
 
 params! {
@@ -78,6 +78,10 @@ impl Op for BatchNorm {
             *v = (*v - mean[c]) / (variance[c] + f64::from(self.eps)).sqrt() * scale + offset;
         }
         Ok(vec![Tensor::from_f64(x.shape(), x.dtype(), &values)?])
+    }
+
+    fn independence(&self, _: &Io) -> Independence {
+        Independence::Elements
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -6,8 +6,8 @@ use crate::ops::rows::{chain, finish, fitting};
 use crate::ops::{broadcast as walk, elementwise};
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Launch, Op, OpError, Source, Spread, Step, Tensor, TensorDesc,
-    Tier, Value,
+    Builder, DType, Dispatch, GraphError, Independence, Io, Launch, Op, OpError, Source, Spread, Step,
+    Tensor, TensorDesc, Tier, Value,
 };
 
 /// A function of two numbers of one type; shapes broadcast. Integers have sums, differences, products, which wrap, minima
@@ -154,6 +154,10 @@ impl Op for Binary {
         let (a, b) = (inputs[0].to_f64(), inputs[1].to_f64());
         let values: Vec<f64> = (0..out.len()).map(|i| self.apply(a[a_index(i)], b[b_index(i)])).collect();
         Ok(vec![Tensor::from_f64(out.shape, out.dtype, &values)?])
+    }
+
+    fn independence(&self, _: &Io) -> Independence {
+        Independence::Elements
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -5,8 +5,8 @@ use kiln_shaders as shaders;
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, Value,
-    params,
+    Along, Builder, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source, Tensor,
+    TensorDesc, Tier, Value, params,
 };
 
 /// What a box's four numbers are.
@@ -144,6 +144,10 @@ impl Op for BoxConvert {
         map(inputs[0], |b| from_corners(to_corners(b, self.from), self.to))
     }
 
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[io.inputs[0].rank() - 1])
+    }
+
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let params = BoxParams { source: self.from as u32, wanted: self.to as u32, ..Default::default() };
         Ok(launch(shaders::BOXES_MAP, 0, params, io, tier))
@@ -164,6 +168,10 @@ impl Op for ClipBoxes {
         let (w, h) = (f64::from(self.width), f64::from(self.height));
         let inside = |v: f64, most: f64| v.max(0.0).min(most);
         map(inputs[0], |[x1, y1, x2, y2]| [inside(x1, w), inside(y1, h), inside(x2, w), inside(y2, h)])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[io.inputs[0].rank() - 1])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
@@ -189,6 +197,10 @@ impl Op for BoxArea {
         let areas: Vec<f64> =
             quads(inputs[0]).into_iter().map(|[x1, y1, x2, y2]| (x2 - x1) * (y2 - y1)).collect();
         Ok(vec![Tensor::from_f64(out.shape, out.dtype, &areas)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[io.inputs[0].rank() - 1])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
@@ -244,6 +256,11 @@ impl Op for PairwiseIou {
         let values: Vec<f64> =
             a.iter().flat_map(|&a| b.iter().map(move |&b| self.kind.apply(a, b))).collect();
         Ok(vec![Tensor::from_f64(out.shape, out.dtype, &values)?])
+    }
+
+    fn independence(&self, _: &Io) -> Independence {
+        let first = Some(0);
+        Independence::Axes(vec![Along::new([first], [first]), Along::new([None, first], [Some(1)])])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

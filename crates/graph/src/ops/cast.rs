@@ -4,8 +4,8 @@ use kiln_shaders::{self as shaders, Unit};
 
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source, Tensor,
+    TensorDesc, Tier, Value, params,
 };
 
 params! {
@@ -62,6 +62,10 @@ impl Op for Cast {
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
         Ok(vec![inputs[0].cast(self.to)])
+    }
+
+    fn independence(&self, _: &Io) -> Independence {
+        Independence::Elements
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
@@ -132,6 +136,7 @@ pub fn cases() -> Vec<Case> {
             .exact()
             .f32_only(),
     );
+    cases.push(Case::new(Cast { to: DType::I32 }, [Fill::uniform(-9.0, 9.0).shape([7, 43])]).exact());
     let to_half = Fill::uniform(-70_000.0, 70_000.0).keep_f32().shape([1021]);
     cases.push(Case { dtypes: &[DType::F16], ..Case::new(Cast { to: DType::F16 }, [to_half]).exact() });
     cases

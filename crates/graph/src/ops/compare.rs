@@ -5,7 +5,10 @@ use kiln_shaders as shaders;
 use crate::ops::binary::{broadcast, broadcast_indices};
 use crate::ops::broadcast as walk;
 use crate::registry::{Case, Fill};
-use crate::{Builder, DType, GraphError, Io, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, Value};
+use crate::{
+    Builder, DType, GraphError, Independence, Io, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
+    Value,
+};
 
 /// A comparison of two numbers of one type, which gives a truth value; shapes broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +85,10 @@ impl Op for Compare {
         Ok(vec![result])
     }
 
+    fn independence(&self, _: &Io) -> Independence {
+        Independence::Elements
+    }
+
     fn launches(&self, io: &Io, _: &Tier) -> Result<Vec<Launch>, OpError> {
         let (a, b) = (&io.inputs[0], &io.inputs[1]);
         let comparable =
@@ -112,6 +119,10 @@ impl Op for Logical {
             Logical::Xor => (a != 0.0) != (b != 0.0),
         })?;
         Ok(vec![result])
+    }
+
+    fn independence(&self, _: &Io) -> Independence {
+        Independence::Elements
     }
 
     fn launches(&self, io: &Io, _: &Tier) -> Result<Vec<Launch>, OpError> {

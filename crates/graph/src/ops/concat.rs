@@ -70,7 +70,7 @@ impl Op for Concat {
                 Axis { extent: run, from: 1, to: 1 },
             ];
             let walk = Walk { axes, from: 0, to };
-            launch.dispatches.push(strided::dispatch(&walk, out.dtype.size(), i, 0, tier));
+            launch.dispatches.extend(strided::dispatches(&walk, io, i, tier));
             to += run;
         }
         Ok(vec![launch])

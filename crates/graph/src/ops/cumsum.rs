@@ -6,8 +6,8 @@ use crate::ops::lines::{Lines, workgroup_for};
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source, Tensor,
+    TensorDesc, Tier, Value, params,
 };
 
 /// Sums of the elements along an axis up to each, itself included. Floats are summed in f32 whatever their type; sums of
@@ -61,6 +61,10 @@ impl Op for Cumsum {
             }
         }
         Ok(vec![Tensor::from_f64(x.shape, x.dtype, &values)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[self.axis])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -6,8 +6,8 @@ use crate::ops::rows::{finish, fitting};
 use crate::ops::{Unary, units};
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, Value,
-    params,
+    Builder, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc,
+    Tier, Value, params,
 };
 
 params! {
@@ -57,6 +57,10 @@ impl Op for Gate {
             })
             .collect();
         Ok(vec![Tensor::from_f64(y.shape, y.dtype, &result)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[io.inputs[0].rank() - 1])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -4,9 +4,10 @@ use kiln_shaders as shaders;
 
 use crate::ops::lines::Lines;
 use crate::registry::{Case, Fill};
+use crate::split::{alignment, bindable, binding_limit};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Along, Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source,
+    Tensor, TensorDesc, Tier, Value, params,
 };
 
 /// Slices of `x` along an axis, picked by `ids` of any shape, which takes the axis's place: ONNX's `Gather`, and with
@@ -30,7 +31,7 @@ pub struct TakeAlong {
 }
 
 params! {
-    struct GatherParams { items: u32, run: u32, ids: u32, extent: u32, signed: u32 }
+    struct GatherParams { items: u32, run: u32, ids: u32, extent: u32, signed: u32, first: u32, end: u32, origin: u32 }
 }
 
 /// Whether indices can have this type.
@@ -82,6 +83,14 @@ impl Op for Gather {
         Ok(vec![inputs[0].pick(out.shape, places)?])
     }
 
+    fn independence(&self, io: &Io) -> Independence {
+        let (x, ids) = (io.inputs[0].rank(), io.inputs[1].rank());
+        let outer = (0..self.axis).map(|axis| Along::new([Some(axis)], [Some(axis)]));
+        let picked = (0..ids).map(|axis| Along::new([None, Some(axis)], [Some(self.axis + axis)]));
+        let inner = (self.axis + 1..x).map(|axis| Along::new([Some(axis)], [Some(axis - 1 + ids)]));
+        Independence::Axes(outer.chain(picked).chain(inner).collect())
+    }
+
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let lines = self.lines(&io.inputs[..2])?;
         let size = io.inputs[0].dtype.size();
@@ -98,7 +107,7 @@ impl Op for Gather {
             signed: u32::from(io.inputs[1].dtype == DType::I32),
             ..Default::default()
         };
-        Ok(vec![launch("items", [shaders::GRID, unit, shaders::GATHER], params, items, tier)])
+        Ok(vec![launch("items", [shaders::GRID, unit, shaders::GATHER], params, bytes, io, tier)])
     }
 
     fn flops(&self, _: &Io) -> u64 {
@@ -153,6 +162,11 @@ impl Op for TakeAlong {
         Ok(vec![inputs[0].pick(descs[1].shape.clone(), places)?])
     }
 
+    fn independence(&self, io: &Io) -> Independence {
+        let along = |axis| Along::new([(axis != self.axis).then_some(axis), Some(axis)], [Some(axis)]);
+        Independence::Axes((0..io.outputs[0].rank()).map(along).collect())
+    }
+
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let lines = self.lines(&io.inputs[..2])?;
         let out = &io.outputs[0];
@@ -165,7 +179,8 @@ impl Op for TakeAlong {
             signed: u32::from(io.inputs[1].dtype == DType::I32),
             ..Default::default()
         };
-        Ok(vec![launch("elements", [shaders::GRID, unit, shaders::TAKE_ALONG], params, out.len(), tier)])
+        let units = [shaders::GRID, unit, shaders::TAKE_ALONG];
+        Ok(vec![launch("elements", units, params, out.dtype.size(), io, tier)])
     }
 
     fn flops(&self, _: &Io) -> u64 {
@@ -173,20 +188,41 @@ impl Op for TakeAlong {
     }
 }
 
+/// A dispatch over items of so many bytes; over one run of the axis after the other, each writing what is picked from it,
+/// where `x` is larger than a binding and has no axes in front of this one.
 fn launch(
     name: &'static str,
     units: [crate::Unit; 3],
     params: GatherParams,
-    items: usize,
+    item: usize,
+    io: &Io,
     tier: &Tier,
 ) -> Launch {
     let workgroup = 64.min(tier.limits.max_invocations);
     let kernel = Kernel::new(units).set("WORKGROUP", workgroup);
-    let dispatch = Dispatch::new(kernel, params, (items as u64).div_ceil(workgroup.into()))
-        .bind("x", Source::Input(0))
-        .bind("ids", Source::Input(1))
-        .bind("y", Source::Output(0));
-    Launch::one(name, dispatch)
+    let groups = u64::from(params.items).div_ceil(workgroup.into());
+    let (x, extent, row) = (io.inputs[0].bytes(), params.extent as usize, params.run as usize * item);
+    let limit = binding_limit(&tier.limits) as usize;
+    let rows = if x <= limit || x > extent * row {
+        extent
+    } else {
+        limit.saturating_sub(alignment(&tier.limits) as usize + 16) / row
+    };
+    let dispatch = |first: usize| {
+        let end = (first + rows.max(1)).min(extent);
+        let bytes = (first * row) as u64..(end * row) as u64;
+        let range = (rows < extent).then(|| bindable(bytes, x as u64, &tier.limits));
+        let origin = range.as_ref().map_or(0, |range| range.start as usize / item);
+        let params = GatherParams { first: first as u32, end: end as u32, origin: origin as u32, ..params };
+        let mut dispatch = Dispatch::new(kernel.clone(), params, groups)
+            .bind("x", Source::Input(0))
+            .bind("ids", Source::Input(1))
+            .bind("y", Source::Output(0));
+        dispatch.bindings[0].range = range;
+        dispatch
+    };
+    let dispatches = (0..extent).step_by(rows.max(1)).map(dispatch).collect();
+    Launch { name, dispatches, ..Launch::default() }
 }
 
 impl Builder {

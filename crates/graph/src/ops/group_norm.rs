@@ -1,5 +1,7 @@
 //! Group normalisation (Wu and He 2018), instance normalisation (Ulyanov et al. 2016) among it.
 
+mod split;
+
 use kiln_shaders as shaders;
 
 use crate::ops::batch_norm::affine_steps;
@@ -7,23 +9,9 @@ use crate::ops::rows::{finish, fitting};
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, Dispatch, Epilogue, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc,
-    Tier, Value, params,
+    Builder, Dispatch, Epilogue, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source, Tensor,
+    TensorDesc, Tier, Value, params,
 };
-
-params! {
-    struct StatisticsParams { images: u32, pixels: u32, channels: u32, runs: u32, run: u32 }
-}
-
-params! {
-    struct CombineParams {
-        pixels: u32, channels: u32, members: u32, runs: u32, run: u32, width: u32, eps: f32,
-    }
-}
-
-params! {
-    struct ApplyParams { len: u32, channels: u32, image: u32 }
-}
 
 params! {
     struct WorkgroupParams { pixels: u32, channels: u32, members: u32, eps: f32 }
@@ -106,13 +94,18 @@ impl Op for GroupNorm {
         Ok(vec![Tensor::from_f64(x.shape(), x.dtype(), &values)?])
     }
 
+    fn independence(&self, io: &Io) -> Independence {
+        let rank = io.inputs[0].rank();
+        Independence::except(io, &(1..rank).collect::<Vec<_>>())
+    }
+
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let [_, pixels, channels] = extents(&io.inputs[0].shape);
         let own = affine_steps(self.weight, self.bias);
         let first = 1 + usize::from(self.weight) + usize::from(self.bias);
         // The split launch binds its statistics besides x and y.
         let (chain, rest) = fitting(own.clone(), 3, io.epilogue, tier);
-        let split = finish(self.split(&chain, io, tier), &rest, first, io, tier);
+        let split = finish(split::launch(self, &chain, io, tier), &rest, first, io, tier);
         let (chain, rest) = fitting(own, 2, io.epilogue, tier);
         let single = finish(self.single(&chain, io, tier), &rest, first, io, tier);
         // A workgroup reads about 50 GB/s: more than this takes it longer than two more dispatches.
@@ -153,85 +146,6 @@ impl GroupNorm {
             .bind("x", Source::Input(0))
             .bind("y", Source::Output(0));
         Launch::one("workgroup", chain.bind(dispatch, 1))
-    }
-
-    /// Statistics of channels over runs of pixels, those of groups, and the normalised elements.
-    fn split(&self, chain: &Epilogue, io: &Io, tier: &Tier) -> Launch {
-        const WORKGROUP: usize = 64;
-        let x = &io.inputs[0];
-        let [images, pixels, channels] = extents(&x.shape);
-        let vec4 = channels.is_multiple_of(4);
-        let width = if vec4 { 4 } else { 1 };
-        let loads = channels / width;
-        // Runs short enough to occupy the device, long enough to leave the second step little.
-        let wanted = if tier.software { 512 } else { 32 << 10 };
-        let run = (images * pixels * loads).div_ceil(wanted).clamp(16, 1024).min(pixels);
-        let runs = pixels.div_ceil(run);
-        let items = images * runs * loads;
-        let kernel = |own: &[shaders::Unit]| {
-            let mut parts = vec![units::elem(x.dtype), shaders::GRID];
-            parts.extend_from_slice(own);
-            Kernel::new(parts)
-        };
-
-        let statistics = StatisticsParams {
-            images: images as u32,
-            pixels: pixels as u32,
-            channels: channels as u32,
-            runs: runs as u32,
-            run: run as u32,
-            ..Default::default()
-        };
-        let units = [units::load(vec4), shaders::GROUP_NORM_STATISTICS];
-        let lanes = if tier.software { 8 } else { WORKGROUP };
-        let statistics = Dispatch::new(
-            kernel(&units).set("WORKGROUP", lanes as u32),
-            statistics,
-            items.div_ceil(lanes) as u64,
-        )
-        .bind("x", Source::Input(0))
-        .bind("partials", Source::Scratch(0));
-
-        let members = channels / self.groups;
-        let combine = CombineParams {
-            pixels: pixels as u32,
-            channels: channels as u32,
-            members: members as u32,
-            runs: runs as u32,
-            run: run as u32,
-            width: width as u32,
-            eps: self.eps,
-            ..Default::default()
-        };
-        let alone = tier.software && (2 * runs + 1) * members <= units::MAX_LOOP_ITERATIONS;
-        let (reduce, lanes) =
-            if alone { (shaders::REDUCE_ALONE, 1) } else { (shaders::REDUCE_WORKGROUP, 64) };
-        let units = [reduce, shaders::GROUP_NORM_COMBINE];
-        let combine =
-            Dispatch::new(kernel(&units).set("WORKGROUP", lanes), combine, (images * self.groups) as u64)
-                .bind("partials", Source::Scratch(0))
-                .bind("statistics", Source::Scratch(1));
-
-        let apply = ApplyParams {
-            len: x.len() as u32,
-            channels: channels as u32,
-            image: (pixels * channels) as u32,
-            ..Default::default()
-        };
-        let mut units = vec![units::load(vec4), units::store(vec4), shaders::GROUP_NORM_APPLY];
-        units.extend(chain.units(x, vec4));
-        let groups = (x.len() / width).div_ceil(WORKGROUP) as u64;
-        let apply = Dispatch::new(kernel(&units).set("WORKGROUP", WORKGROUP as u32), apply, groups)
-            .bind("x", Source::Input(0))
-            .bind("y", Source::Output(0))
-            .bind("statistics", Source::Scratch(1));
-
-        Launch {
-            name: "split",
-            scratch: vec![items as u64 * 48, (images * loads) as u64 * 48],
-            dispatches: vec![statistics, combine, chain.bind(apply, 1)],
-            ..Launch::default()
-        }
     }
 }
 

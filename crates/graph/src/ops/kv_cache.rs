@@ -5,8 +5,8 @@ use kiln_shaders as shaders;
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Along, Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source,
+    Tensor, TensorDesc, Tier, Value, params,
 };
 
 /// Writes `new` `[B, n, ...]` into `cache` `[B, capacity, ...]` from row `position` on, a u32 of shape `[]` given at run
@@ -65,6 +65,11 @@ impl Op for CacheAppend {
             cache[to..to + kept].copy_from_slice(&new[from..from + kept]);
         }
         Ok(vec![Tensor::from_bytes(&descs[0], &cache)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        let axes = (0..io.inputs[0].rank()).filter(|&axis| axis != 1);
+        Independence::Axes(axes.map(|axis| Along::new([Some(axis), Some(axis)], [Some(axis)])).collect())
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

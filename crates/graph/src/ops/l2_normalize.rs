@@ -4,7 +4,10 @@ use kiln_shaders as shaders;
 
 use crate::ops::rows::{Columns, Rows, chain, rows_of};
 use crate::registry::{Case, Fill};
-use crate::{Builder, DType, GraphError, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value, params};
+use crate::{
+    Builder, DType, GraphError, Independence, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value,
+    params,
+};
 
 params! {
     struct NormParams { rows: u32, len: u32, eps: f32 }
@@ -52,6 +55,10 @@ impl Op for L2Normalize {
             }
         }
         Ok(vec![Tensor::from_f64(x.shape(), x.dtype(), &values)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[self.axis])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -5,7 +5,10 @@ use kiln_shaders as shaders;
 use crate::ops::batch_norm::affine_steps;
 use crate::ops::rows::{Rows, chain, rows_of};
 use crate::registry::{Case, Fill};
-use crate::{Builder, DType, GraphError, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value, params};
+use crate::{
+    Builder, DType, GraphError, Independence, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value,
+    params,
+};
 
 params! {
     struct NormParams { rows: u32, len: u32, eps: f32 }
@@ -82,6 +85,11 @@ impl Op for LayerNorm {
             }
         }
         Ok(vec![Tensor::from_f64(x.shape(), x.dtype(), &values)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        let rank = io.inputs[0].rank();
+        Independence::except(io, &(rank - self.axes..rank).collect::<Vec<_>>())
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -6,8 +6,8 @@ use crate::ops::spatial::groups;
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Along, Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source,
+    Tensor, TensorDesc, Tier, Value, params,
 };
 
 /// Puts `x` of shape `[N, h, w, C]` where max pooling found it: at `indices` (i32, same shape) in planes of `H * W`
@@ -83,6 +83,11 @@ impl Op for MaxUnpool2d {
             }
         }
         Ok(vec![x.pick(out.shape, source.into_iter())?])
+    }
+
+    fn independence(&self, _: &Io) -> Independence {
+        let along = |axis| Along::new([Some(axis), Some(axis)], [Some(axis)]);
+        Independence::Axes(vec![along(0), along(3)])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

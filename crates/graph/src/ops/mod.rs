@@ -48,7 +48,7 @@ pub(crate) mod slabs;
 pub mod slice;
 pub mod softmax;
 pub(crate) mod spatial;
-mod strided;
+pub(crate) mod strided;
 pub mod timestep_embedding;
 pub mod top_k;
 pub mod unary;

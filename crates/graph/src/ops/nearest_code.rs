@@ -7,8 +7,8 @@ use crate::ops::lines::workgroup_for;
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Along, Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source,
+    Tensor, TensorDesc, Tier, Value, params,
 };
 
 /// For each vector of `x`, of shape `[..., C]`, the index (i32) of the nearest row of `codebook`, of shape `[K, C]`, by
@@ -64,6 +64,11 @@ impl Op for NearestCode {
             found
         };
         Ok(vec![Tensor::i32(out.shape, x.par_chunks_exact(channels).map(nearest).collect())?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        let axes = 0..io.outputs[0].rank();
+        Independence::Axes(axes.map(|axis| Along::new([Some(axis)], [Some(axis)])).collect())
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
@@ -128,6 +133,7 @@ pub fn cases() -> Vec<Case> {
         // More loads than one invocation's loops may make.
         case(floats(), &[3, 32], [16384, 32]),
         // Small integers: many ties, and sums that are exact in any order.
+        case(Fill::integers(-1, 1), &[65, 16, 3], [29, 3]),
         case(Fill::integers(-1, 1), &[65, 3], [129, 3]),
         case(Fill::integers(-1, 1), &[65, 4], [600, 4]),
     ]

@@ -47,7 +47,8 @@ impl Op for Permute {
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let x = &io.inputs[0];
-        Ok(vec![Launch::one("strided", strided::dispatch(&self.walk(x), x.dtype.size(), 0, 0, tier))])
+        let dispatches = strided::dispatches(&self.walk(x), io, 0, tier);
+        Ok(vec![Launch { name: "strided", dispatches, ..Launch::default() }])
     }
 
     fn flops(&self, _: &Io) -> u64 {

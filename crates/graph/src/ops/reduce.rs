@@ -8,8 +8,8 @@ use crate::ops::strided::{Axis, Walk};
 use crate::ops::units::{self, with_runs};
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, Value,
-    params,
+    Along, Builder, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source, Tensor,
+    TensorDesc, Tier, Value, params,
 };
 
 /// What becomes of the elements.
@@ -191,6 +191,12 @@ impl Op for Reduce {
         };
         let results: Vec<f64> = starts.par_iter().map(reduced).collect();
         Ok(vec![Tensor::from_f64(plan.out, x.dtype, &results)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        let kept = (0..io.inputs[0].rank()).filter(|axis| !self.axes.contains(axis));
+        let gone = |axis: usize| self.axes.iter().filter(|&&gone| !self.keepdim && gone < axis).count();
+        Independence::Axes(kept.map(|axis| Along::new([Some(axis)], [Some(axis - gone(axis))])).collect())
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

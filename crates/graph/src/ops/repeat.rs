@@ -118,8 +118,8 @@ macro_rules! repeating_op {
 
             fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
                 let (_, walk) = plan_of($name, io.inputs, |x| self.plan(x))?;
-                let size = io.outputs[0].dtype.size();
-                Ok(vec![Launch::one("strided", strided::dispatch(&walk, size, 0, 0, tier))])
+                let dispatches = strided::dispatches(&walk, io, 0, tier);
+                Ok(vec![Launch { name: "strided", dispatches, ..Launch::default() }])
             }
 
             fn flops(&self, _: &Io) -> u64 {

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Along, Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source,
+    Tensor, TensorDesc, Tier, Value, params,
 };
 
 /// Regions of images sampled to one size (He et al. 2017), as torchvision's `roi_align`: from images `[N, H, W, C]` and
@@ -124,6 +124,11 @@ impl Op for RoiAlign {
             y.iter_mut().for_each(|y| *y /= count);
         });
         Ok(vec![Tensor::from_f64(out.shape, out.dtype, &values)?])
+    }
+
+    fn independence(&self, _: &Io) -> Independence {
+        let (regions, channels) = (Along::new([None, Some(0)], [Some(0)]), Along::new([Some(3)], [Some(3)]));
+        Independence::Axes(vec![regions, channels])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -74,7 +74,7 @@ impl Op for Roll {
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let x = &io.inputs[0];
         let walks = self.walks(x);
-        let dispatches = walks.iter().map(|walk| strided::dispatch(walk, x.dtype.size(), 0, 0, tier));
+        let dispatches = walks.iter().flat_map(|walk| strided::dispatches(walk, io, 0, tier));
         Ok(vec![Launch { name: "pieces", dispatches: dispatches.collect(), ..Launch::default() }])
     }
 

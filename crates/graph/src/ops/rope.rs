@@ -5,8 +5,8 @@ use kiln_shaders as shaders;
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, Dispatch, GraphError, Io, Kernel, Launch, LengthError, Op, OpError, Source, Tensor, TensorDesc,
-    Tier, Value, params,
+    Along, Builder, Dispatch, GraphError, Independence, Io, Kernel, Launch, LengthError, Op, OpError, Source,
+    Tensor, TensorDesc, Tier, Value, params,
 };
 
 /// Rotary embedding (Su et al. 2021): pairs of the last axis's elements rotated by angles that follow the position along
@@ -84,6 +84,14 @@ impl Op for Rope {
             }
         }
         Ok(vec![Tensor::from_f64(descs[0].shape.clone(), descs[0].dtype, &x)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        let along = |axis| {
+            let table = (axis == self.axis).then_some(0);
+            Along::new([Some(axis), table, table], [Some(axis)])
+        };
+        Independence::Axes((0..io.inputs[0].rank() - 1).map(along).collect())
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -7,8 +7,8 @@ use crate::ops::lines::Lines;
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Along, Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source,
+    Tensor, TensorDesc, Tier, Value, params,
 };
 
 /// `x` with parts of `src` along an axis put, or added, where `ids` say. `src` has `x`'s shape but for the axis.
@@ -105,6 +105,13 @@ impl Op for Scatter {
             bytes[to * size..][..size].copy_from_slice(&src[from * size..][..size]);
         }
         Ok(vec![Tensor::from_bytes(&descs[0], &bytes)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        let (x, ids) = (&io.inputs[0], &io.inputs[1]);
+        let each = ids.rank() == x.rank() && x.rank() > 1;
+        let along = |axis| Along::new([Some(axis), each.then_some(axis), Some(axis)], [Some(axis)]);
+        Independence::Axes((0..x.rank()).filter(|&axis| axis != self.axis).map(along).collect())
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

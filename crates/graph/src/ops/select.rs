@@ -5,7 +5,10 @@ use kiln_shaders as shaders;
 use crate::ops::binary::{broadcast, broadcast_indices};
 use crate::ops::broadcast as walk;
 use crate::registry::{Case, Fill};
-use crate::{Builder, DType, GraphError, Io, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, Value};
+use crate::{
+    Builder, DType, GraphError, Independence, Io, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
+    Value,
+};
 
 /// `a` where `condition` holds, `b` elsewhere, as PyTorch's `where`: inputs `condition` (truth values), `a` and `b` of one
 /// type. All three broadcast.
@@ -44,6 +47,10 @@ impl Op for Where {
         let picked = (0..y.len())
             .map(|i| Some(if condition[c_index(i)] != 0.0 { a_index(i) } else { a.len() + b_index(i) }));
         Ok(vec![both.pick(y.shape.clone(), picked)?])
+    }
+
+    fn independence(&self, _: &Io) -> Independence {
+        Independence::Elements
     }
 
     fn launches(&self, io: &Io, _: &Tier) -> Result<Vec<Launch>, OpError> {

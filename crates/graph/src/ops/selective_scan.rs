@@ -5,8 +5,8 @@ use kiln_shaders::{self as shaders, Unit};
 use crate::ops::{Unary, cast, units};
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Along, Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source,
+    Tensor, TensorDesc, Tier, Value, params,
 };
 
 /// The selective scan of Mamba (Gu and Dao 2023): for each channel, with `h = 0` before the first step,
@@ -122,6 +122,15 @@ impl Op for SelectiveScan {
         let tensor =
             |desc: &TensorDesc, values: &[f64]| Tensor::from_f64(desc.shape.clone(), desc.dtype, values);
         Ok(vec![tensor(&out[0], &y)?, tensor(&out[1], &last)?])
+    }
+
+    fn independence(&self, _: &Io) -> Independence {
+        let own = Some(if self.channels_first { 1 } else { 2 });
+        let first = Some(0);
+        Independence::Axes(vec![
+            Along::new([first, first, None, first, first], [first, first]),
+            Along::new([own, own, first, None, None, first], [own, Some(1)]),
+        ])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -5,8 +5,8 @@ use kiln_shaders as shaders;
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source, Tensor,
+    TensorDesc, Tier, Value, params,
 };
 
 /// Sines and cosines of each pixel's place among the unmasked ones (Carion et al. 2020): from a mask of shape
@@ -86,6 +86,10 @@ impl Op for SinePosition2d {
             }
         }
         Ok(vec![Tensor::from_f64(out.shape, out.dtype, &values)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[1, 2])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

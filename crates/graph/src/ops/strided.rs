@@ -2,11 +2,15 @@
 
 use kiln_shaders as shaders;
 
-use crate::{Dispatch, Kernel, OpError, Source, Tensor, Tier, params};
+use crate::{Dispatch, Io, Kernel, OpError, Source, Tensor, TensorDesc, Tier, params};
+
+mod cut;
+
+pub(crate) use cut::End;
 
 /// One axis of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     /// Number of steps.
     pub extent: usize,
     /// Elements between neighbours in the input; 0 repeats, less than 0 walks backwards.
@@ -17,7 +21,7 @@ pub(super) struct Axis {
 
 /// Which element of the input goes to which of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Walk {
+pub(crate) struct Walk {
     /// Axes, outermost first.
     pub axes: Vec<Axis>,
     /// The first element in the input.
@@ -59,6 +63,12 @@ impl Walk {
     /// Whether the kernel can walk it, once merged.
     pub fn fits(&self) -> bool {
         self.merged().axes.len() <= MAX_AXES
+    }
+
+    /// The walk from the output back to the input.
+    pub fn reversed(&self) -> Self {
+        let axes = self.axes.iter().map(|axis| Axis { extent: axis.extent, from: axis.to, to: axis.from });
+        Self { axes: axes.collect(), from: self.to, to: self.from }
     }
 
     /// Number of elements.
@@ -126,12 +136,32 @@ params! {
     }
 }
 
-/// A dispatch that walks from input `input` to output `output`, whose elements have `size` bytes.
-pub(super) fn dispatch(walk: &Walk, size: usize, input: usize, output: usize, tier: &Tier) -> Dispatch {
-    let walk = walk.merged();
+/// Dispatches that walk from input `input` to output 0: one, or more where a device cannot bind a tensor whole.
+pub(super) fn dispatches(walk: &Walk, io: &Io, input: usize, tier: &Tier) -> Vec<Dispatch> {
+    let end = |source, desc: &TensorDesc| End { source, bytes: desc.bytes() as u64 };
+    let from = end(Source::Input(input), &io.inputs[input]);
+    let to = end(Source::Output(0), &io.outputs[0]);
+    between(walk, io.outputs[0].dtype.size(), from, to, tier)
+}
+
+/// Dispatches that walk from one end to the other, whose elements have `size` bytes.
+pub(crate) fn between(walk: &Walk, size: usize, from: End, to: End, tier: &Tier) -> Vec<Dispatch> {
+    let pieces = cut::pieces(walk, size, from.bytes, to.bytes, &tier.limits);
+    let dispatch = |piece: cut::Piece| {
+        let mut dispatch = dispatch(&piece.walk, size, tier).bind("x", from.source).bind("y", to.source);
+        for (binding, range) in dispatch.bindings.iter_mut().zip([piece.from, piece.to]) {
+            binding.range = range;
+        }
+        dispatch
+    };
+    pieces.into_iter().map(dispatch).collect()
+}
+
+/// A dispatch of a walk, with nothing bound yet.
+fn dispatch(walk: &Walk, size: usize, tier: &Tier) -> Dispatch {
     let wider = [(16, shaders::ITEM_16), (8, shaders::ITEM_8), (4, shaders::ITEM_4)];
     let item = wider.into_iter().find_map(|(bytes, unit)| Some((walk.in_items_of(bytes, size)?, unit)));
-    let (walk, unit) = item.unwrap_or((walk, shaders::ITEM_F16));
+    let (walk, unit) = item.unwrap_or((walk.clone(), shaders::ITEM_F16));
     let items = walk.len();
     let axis = |i: usize| {
         let axis = walk.axes.iter().rev().nth(i);
@@ -156,8 +186,6 @@ pub(super) fn dispatch(walk: &Walk, size: usize, input: usize, output: usize, ti
         .set("WORKGROUP", workgroup)
         .set("AXES", walk.axes.len() as u32);
     Dispatch::new(kernel, params, (items as u64).div_ceil(workgroup.into()))
-        .bind("x", Source::Input(input))
-        .bind("y", Source::Output(output))
 }
 
 impl Walk {

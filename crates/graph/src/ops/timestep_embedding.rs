@@ -5,8 +5,8 @@ use kiln_shaders as shaders;
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source, Tensor,
+    TensorDesc, Tier, Value, params,
 };
 
 /// Sines and cosines of time steps (Ho et al. 2020), as diffusers' `get_timestep_embedding`: from `t` of shape `[...]`,
@@ -92,6 +92,10 @@ impl Op for TimestepEmbedding {
             values.extend((self.dim % 2 == 1).then_some(0.0));
         }
         Ok(vec![Tensor::from_f64(out.shape, out.dtype, &values)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

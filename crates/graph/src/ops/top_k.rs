@@ -7,8 +7,8 @@ use crate::ops::lines::{Lines, compare, order, workgroup_for};
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source, Tensor,
+    TensorDesc, Tier, Value, params,
 };
 
 /// The `k` largest or smallest elements along an axis in order, and their indices (i32). Of equals the first come
@@ -77,6 +77,10 @@ impl Op for TopK {
         }
         let values = inputs[0].pick(out.shape.clone(), places.into_iter())?;
         Ok(vec![values, Tensor::i32(out.shape, indices)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[self.axis])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

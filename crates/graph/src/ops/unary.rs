@@ -2,7 +2,7 @@
 
 use crate::ops::elementwise;
 use crate::registry::{Case, Fill};
-use crate::{Builder, GraphError, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value};
+use crate::{Builder, GraphError, Independence, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value};
 
 /// A function of one number.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -253,6 +253,10 @@ impl Op for Unary {
         let x = inputs[0];
         let values: Vec<f64> = x.to_f64().into_iter().map(|v| self.apply(v)).collect();
         Ok(vec![Tensor::from_f64(x.shape(), x.dtype(), &values)?])
+    }
+
+    fn independence(&self, _: &Io) -> Independence {
+        Independence::Elements
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
