@@ -404,6 +404,14 @@ files! {
     BROADCAST_SELECT = "elementwise/broadcast_select.wgsl";
     /// Half of a row times a function of the other.
     GATE = "elementwise/gate.wgsl";
+
+    // ---- numbers beyond a range
+    /// What sixteen bytes of f16 hold beyond it.
+    RANGE_F16 = "range/elements_f16.wgsl";
+    /// What sixteen bytes of f32 hold beyond it.
+    RANGE_F32 = "range/elements_f32.wgsl";
+    /// ORs what is found into the tensor's word.
+    RANGE_SCAN = "range/scan.wgsl";
 }
 
 /// Epilogue operands where the result's last extent is a multiple of 4.

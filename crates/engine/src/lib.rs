@@ -11,6 +11,7 @@ mod gpu;
 mod options;
 mod pipeline;
 mod profile;
+mod range;
 mod reflect;
 mod run;
 mod session;

@@ -50,9 +50,9 @@ impl MemoryReport {
 /// A graph compiled for a device. It runs any number of times; states keep their content from run to run.
 #[derive(Debug)]
 pub struct Session {
-    gpu: Gpu,
-    graph: Graph,
-    compiled: Compiled,
+    pub(crate) gpu: Gpu,
+    pub(crate) graph: Graph,
+    pub(crate) compiled: Compiled,
     guarded_pool: bool,
     /// Types of the outputs as the graph was given; activations in f16 are widened on the way out.
     outputs: Vec<DType>,
@@ -109,6 +109,16 @@ impl Session {
 
     /// Computes the outputs unless it is cancelled before.
     pub async fn run_with(&self, inputs: &[(&str, Tensor)], cancel: &Cancel) -> Result<Vec<Tensor>, Error> {
+        self.execute(inputs, cancel, &self.compiled.instructions).await
+    }
+
+    /// Runs these instructions between the inputs and the outputs.
+    pub(crate) async fn execute(
+        &self,
+        inputs: &[(&str, Tensor)],
+        cancel: &Cancel,
+        instructions: &[Instruction],
+    ) -> Result<Vec<Tensor>, Error> {
         self.gpu.guarded.check()?;
         if self.guarded_pool {
             self.fill_pool().await?;
@@ -117,7 +127,7 @@ impl Session {
         let device = &self.gpu.guarded.device;
         let mut encoder = device.create_command_encoder(&Default::default());
         let (mut pass, mut seconds) = (None, 0.0);
-        for instruction in &self.compiled.instructions {
+        for instruction in instructions {
             match instruction {
                 Instruction::Run(command) => {
                     let estimate = estimate(&self.gpu, &self.compiled.steps[command.step]) * command.share;

@@ -70,6 +70,8 @@ pub struct Node {
     pub epilogue: Epilogue,
     /// Where in the model it stands, such as `vit.encoder.layer.0.attention`.
     pub path: String,
+    /// Paths of the nodes whose work passes moved into this one, in order: the last one's result is output 0.
+    pub fused: Vec<String>,
 }
 
 impl Node {
@@ -394,7 +396,14 @@ impl Builder {
             .enumerate()
             .map(|(output, desc)| self.value(desc, Origin::Node { node, output }))
             .collect::<Vec<_>>();
-        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), epilogue, path });
+        self.graph.nodes.push(Node {
+            op,
+            inputs: inputs.to_vec(),
+            outputs: outputs.clone(),
+            epilogue,
+            path,
+            fused: Vec::new(),
+        });
         Ok(outputs)
     }
 

@@ -1,8 +1,10 @@
 //! The CPU reference of a whole graph: each node's definition, in order.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
-use crate::{Graph, GraphError, Node, Origin, Tensor, Value};
+use crate::range::{self, Excess, OutOfRange, out_of_range};
+use crate::{DType, Graph, GraphError, Node, Origin, Tensor, TensorDesc, Value};
 
 /// Where weights come from: a file, or a recipe.
 pub trait WeightSource {
@@ -45,13 +47,21 @@ pub(crate) fn check(
 pub fn interpret_node(node: &Node, inputs: &[&Tensor]) -> Result<Vec<Tensor>, GraphError> {
     let (own, operands) = inputs.split_at(node.own_inputs().min(inputs.len()));
     let run = || {
-        let mut outputs = node.op.reference(own)?;
-        if !node.epilogue.is_empty()
-            && let Some(first) = outputs.first_mut()
-        {
+        if node.epilogue.is_empty() {
+            return node.op.reference(own);
+        }
+        // What an op hands to its epilogue is never stored, so it is not rounded to f16 and may leave its range.
+        let descs: Vec<TensorDesc> = own.iter().map(|tensor| tensor.desc()).collect();
+        let wide = |tensor: &&Tensor| {
+            if tensor.dtype() == DType::F16 { tensor.cast(DType::F32) } else { (*tensor).clone() }
+        };
+        let wide: Vec<Tensor> = own.iter().map(wide).collect();
+        let mut outputs = node.op.reference(&wide.iter().collect::<Vec<_>>())?;
+        if let Some(first) = outputs.first_mut() {
             *first = node.epilogue.reference(first, operands)?;
         }
-        Ok(outputs)
+        let stored = node.op.infer(&descs)?;
+        Ok(outputs.iter().zip(stored).map(|(tensor, desc)| tensor.cast(desc.dtype)).collect())
     };
     run().map_err(|error| GraphError::Op { path: node.path.clone(), error })
 }
@@ -60,16 +70,30 @@ pub fn interpret_node(node: &Node, inputs: &[&Tensor]) -> Result<Vec<Tensor>, Gr
 pub struct ConstantFolder<'a> {
     graph: &'a Graph,
     weights: &'a dyn WeightSource,
+    excess: RefCell<HashMap<Value, Excess>>,
 }
 
 impl<'a> ConstantFolder<'a> {
     /// A folder over a graph's constant values.
     pub fn new(graph: &'a Graph, weights: &'a dyn WeightSource) -> Self {
-        Self { graph, weights }
+        Self { graph, weights, excess: RefCell::default() }
     }
 
     /// The value, which must be constant ([`Graph::constants`]).
     pub fn value(&self, value: Value) -> Result<Tensor, GraphError> {
+        let tensor = self.compute(value)?;
+        if tensor.dtype() == DType::F16 {
+            self.excess.borrow_mut().insert(value, Excess::of(&tensor, range::LARGEST_F16));
+        }
+        Ok(tensor)
+    }
+
+    /// What those of the values computed so far that are f16 hold beyond its range.
+    pub fn excess(&self) -> HashMap<Value, Excess> {
+        self.excess.borrow().clone()
+    }
+
+    fn compute(&self, value: Value) -> Result<Tensor, GraphError> {
         match &self.graph.info(value).origin {
             Origin::Constant(tensor) => Ok(tensor.clone()),
             Origin::Weight(name) => check("weight", name, self.weights.load(name)?, self.graph, value),
@@ -92,6 +116,8 @@ impl<'a> ConstantFolder<'a> {
 pub struct Interpreter {
     graph: Graph,
     constants: HashMap<Value, Tensor>,
+    /// What constants in f16 hold beyond its range.
+    excess: HashMap<Value, Excess>,
     states: HashMap<Value, Tensor>,
     last_use: Vec<usize>,
 }
@@ -111,6 +137,7 @@ impl Interpreter {
                 constants.insert(value, folder.value(value)?);
             }
         }
+        let excess = folder.excess();
         let states = graph.states().map(|(_, value)| (value, Tensor::zeros(graph.desc(value)))).collect();
         let mut last_use = vec![0; graph.values.len()];
         for (i, node) in graph.nodes.iter().enumerate() {
@@ -122,7 +149,7 @@ impl Interpreter {
         for value in kept.chain(graph.updates.iter().map(|&(_, value)| value)) {
             last_use[value.index()] = usize::MAX;
         }
-        Ok(Self { graph, constants, states, last_use })
+        Ok(Self { graph, constants, excess, states, last_use })
     }
 
     /// The graph.
@@ -148,6 +175,28 @@ impl Interpreter {
 
     /// Computes the outputs, in the graph's order, and updates the states.
     pub fn run(&mut self, inputs: &[(&str, Tensor)]) -> Result<Vec<Tensor>, GraphError> {
+        self.run_watched(inputs, &mut |_, _| {})
+    }
+
+    /// Runs, and says which tensors are to blame where some leave the range of f16; see [`crate::range`].
+    pub fn run_checked(
+        &mut self,
+        inputs: &[(&str, Tensor)],
+    ) -> Result<(Vec<Tensor>, Vec<OutOfRange>), GraphError> {
+        let limit = range::limit(&self.graph);
+        let mut found = self.excess.clone();
+        let outputs = self.run_watched(inputs, &mut |value, tensor| {
+            found.insert(value, Excess::of(tensor, limit));
+        })?;
+        Ok((outputs, out_of_range(&self.graph, &found)))
+    }
+
+    /// `see` is shown the inputs, the states and whatever is computed.
+    fn run_watched(
+        &mut self,
+        inputs: &[(&str, Tensor)],
+        see: &mut dyn FnMut(Value, &Tensor),
+    ) -> Result<Vec<Tensor>, GraphError> {
         let graph = &self.graph;
         let mut values: HashMap<Value, Tensor> = self.constants.clone();
         values.extend(self.states.iter().map(|(&value, tensor)| (value, tensor.clone())));
@@ -155,6 +204,10 @@ impl Interpreter {
             let given = inputs.iter().find(|(other, _)| *other == name).map(|(_, tensor)| tensor);
             values.insert(value, graph.check_input(name, value, given)?);
         }
+        let given = graph.inputs().chain(graph.states());
+        given
+            .filter_map(|(_, value)| Some((value, values.get(&value)?)))
+            .for_each(|(value, tensor)| see(value, tensor));
         for (i, node) in graph.nodes.iter().enumerate() {
             if node.outputs.iter().all(|out| values.contains_key(out)) {
                 continue;
@@ -165,6 +218,7 @@ impl Interpreter {
                 continue;
             };
             let outputs = interpret_node(node, &given)?;
+            node.outputs.iter().zip(&outputs).for_each(|(&value, tensor)| see(value, tensor));
             values.extend(node.outputs.iter().copied().zip(outputs));
             for input in &node.inputs {
                 if self.last_use[input.index()] == i && !self.constants.contains_key(input) {

@@ -15,6 +15,7 @@ mod op;
 pub mod ops;
 pub mod passes;
 pub mod random;
+pub mod range;
 pub mod registry;
 pub mod sampling;
 mod split;

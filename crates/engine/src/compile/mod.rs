@@ -10,6 +10,7 @@ mod upload;
 
 use std::collections::HashMap;
 
+use kiln_graph::range::Excess;
 use kiln_graph::{ConstantFolder, Graph, Launch, Node, Value, WeightSource};
 
 use self::pipelines::{build_pipelines, distinct_kernels};
@@ -30,7 +31,7 @@ pub(crate) struct Region {
 }
 
 /// A dispatch that is ready to encode.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Command {
     pub pipeline: std::sync::Arc<crate::pipeline::Pipeline>,
     pub bind_group: wgpu::BindGroup,
@@ -42,7 +43,7 @@ pub(crate) struct Command {
 }
 
 /// A copy of a whole value on the device.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Copy {
     pub from: Region,
     pub to: Region,
@@ -56,7 +57,7 @@ impl Copy {
 }
 
 /// What is encoded, in order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Instruction {
     Run(Command),
     Copy(Copy),
@@ -71,6 +72,8 @@ pub(crate) struct StepInfo {
     pub shapes: String,
     pub flops: u64,
     pub bytes: u64,
+    /// Where its results are, until a later step needs the room.
+    pub results: Vec<(Value, Region)>,
 }
 
 /// A compiled graph.
@@ -87,6 +90,8 @@ pub(crate) struct Compiled {
     /// Pooled buffers with the bytes each of them is bound for; guarded ones have sentinels around those.
     pub pool: Vec<(wgpu::Buffer, u64)>,
     pub memory: crate::MemoryReport,
+    /// What constants in f16 hold beyond its range.
+    pub excess: HashMap<Value, Excess>,
 }
 
 /// Bytes a value takes in a buffer.
@@ -218,6 +223,7 @@ impl<'a> Compiler<'a> {
             staging,
             pool,
             memory,
+            excess: self.folder.excess(),
         })
     }
 }

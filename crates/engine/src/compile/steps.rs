@@ -35,6 +35,11 @@ impl<'a> Compiler<'a> {
             shapes: shapes.join(" "),
             flops: node.op.flops(&io),
             bytes: node.op.bytes(&io),
+            results: node
+                .outputs
+                .iter()
+                .filter_map(|out| Some((*out, self.regions.get(out)?.clone())))
+                .collect(),
         });
         if step.launch.dispatches.is_empty() {
             return Ok(());

@@ -60,6 +60,8 @@ pub fn fold_batch_norm(graph: Graph) -> Result<Graph, GraphError> {
         }
         let product = rewriter.op(conv, &[input, weight], path)?;
         let result = rewriter.op(Binary::Add, &[product, shift], path)?;
+        rewriter.fused(product, [&node.path]);
+        rewriter.fused(result, [&node.path]);
         rewriter.replace(node.outputs[0], result);
     }
     Ok(rewriter.finish())

@@ -36,6 +36,7 @@ fn fuse(graph: Graph, eligible: impl Fn(bool) -> bool) -> Result<Graph, GraphErr
             continue;
         }
         let (mut epilogue, mut inputs, mut last) = (node.epilogue.clone(), node.inputs.clone(), first);
+        let mut fused: Vec<&String> = node.fused.iter().collect();
         while uses[last.index()] == 1
             && let Some(consumer) = reader[last.index()]
             && let Some(step) = step_of(&graph, consumer, last, epilogue.operands())
@@ -47,10 +48,13 @@ fn fuse(graph: Graph, eligible: impl Fn(bool) -> bool) -> Result<Graph, GraphErr
             epilogue.steps.push(step);
             inputs.extend(operand);
             taken[consumer] = true;
-            last = graph.nodes()[consumer].outputs[0];
+            let consumer = &graph.nodes()[consumer];
+            fused.extend(consumer.fused.iter().chain([&consumer.path]));
+            last = consumer.outputs[0];
         }
         if last != first {
             let outputs = rewriter.add(node.op.clone(), epilogue, &inputs, &node.path)?;
+            rewriter.fused(outputs[0], fused);
             rewriter.replace(last, outputs[0]);
             for (old, new) in node.outputs.iter().zip(&outputs).skip(1) {
                 rewriter.replace(*old, *new);

@@ -92,6 +92,7 @@ impl Lowering {
             outputs: Vec::new(),
             epilogue: Epilogue::default(),
             path: path.to_string(),
+            fused: Vec::new(),
         };
         let cast = self.push(node)?[0];
         self.casts.insert((value, dtype), cast);

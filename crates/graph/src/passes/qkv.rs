@@ -6,10 +6,11 @@ use crate::{Graph, GraphError, Tensor, TensorDesc, Value, downcast};
 
 /// A linear layer with constant parameters that nobody but an attention reads.
 #[derive(Clone, Copy, Debug)]
-struct Projection {
+struct Projection<'a> {
     input: Value,
     weight: Value,
     bias: Option<Value>,
+    path: &'a String,
 }
 
 /// Where an attention's queries, keys and values, or keys and values alone, come from linear layers on one input, makes
@@ -49,12 +50,13 @@ pub fn fuse_qkv(graph: Graph) -> Result<Graph, GraphError> {
 fn merge(
     rewriter: &mut Rewriter,
     graph: &Graph,
-    parts: &[Projection],
+    parts: &[Projection<'_>],
     path: &str,
 ) -> Result<Value, GraphError> {
     let weights: Vec<Value> = parts.iter().map(|part| part.weight).collect();
     let weight = rewriter.op(Concat { axis: 0 }, &weights, path)?;
     let product = rewriter.op(Matmul { transpose_b: true }, &[parts[0].input, weight], path)?;
+    rewriter.fused(product, parts.iter().map(|part| part.path));
     if parts.iter().all(|part| part.bias.is_none()) {
         return Ok(product);
     }
@@ -69,7 +71,9 @@ fn merge(
         });
     }
     let bias = rewriter.op(Concat { axis: 0 }, &biases, path)?;
-    rewriter.op(Binary::Add, &[product, bias], path)
+    let sum = rewriter.op(Binary::Add, &[product, bias], path)?;
+    rewriter.fused(sum, parts.iter().map(|part| part.path));
+    Ok(sum)
 }
 
 struct Finder<'a> {
@@ -78,16 +82,16 @@ struct Finder<'a> {
     uses: Vec<usize>,
 }
 
-impl Finder<'_> {
+impl<'a> Finder<'a> {
     /// The node that computes a value which is read once.
-    fn producer(&self, value: Value) -> Option<&crate::Node> {
+    fn producer(&self, value: Value) -> Option<&'a crate::Node> {
         let crate::Origin::Node { node, output: 0 } = self.graph.info(value).origin else { return None };
         let node = self.graph.nodes().get(node)?;
         (self.uses[value.index()] == 1 && node.epilogue.is_empty()).then_some(node)
     }
 
     /// The linear layer behind a value: a product by a constant weight, perhaps a bias, perhaps reshapes into heads.
-    fn projection(&self, value: Value) -> Option<Projection> {
+    fn projection(&self, value: Value) -> Option<Projection<'a>> {
         let mut node = self.producer(value)?;
         while downcast::<Reshape>(node.op.as_ref()).is_some() {
             let [input] = node.inputs[..] else { return None };
@@ -114,7 +118,7 @@ impl Finder<'_> {
         let fits =
             product.transpose_b && self.constant[weight.index()] && weights.rank() == 2 && rows.rank() == 3;
         let whole = bias.is_none_or(|bias| self.graph.desc(bias).shape == weights.shape[..1]);
-        (fits && whole).then_some(Projection { input, weight, bias })
+        (fits && whole).then_some(Projection { input, weight, bias, path: &node.path })
     }
 }
 

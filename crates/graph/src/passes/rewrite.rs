@@ -79,8 +79,20 @@ impl Rewriter {
             outputs: outputs.clone(),
             epilogue,
             path: path.to_string(),
+            fused: Vec::new(),
         });
         Ok(outputs)
+    }
+
+    /// Notes that the node that computes `value` does the work of nodes with these paths too, of the last one last.
+    pub fn fused<'a>(&mut self, value: Value, paths: impl IntoIterator<Item = &'a String>) {
+        let Origin::Node { node, .. } = self.graph.info(value).origin else { return };
+        let Some(node) = self.graph.nodes.get_mut(node) else { return };
+        for path in paths {
+            if node.fused.last().unwrap_or(&node.path) != path {
+                node.fused.push(path.clone());
+            }
+        }
     }
 
     /// Adds a node of one output, without an epilogue.

@@ -23,6 +23,7 @@ pub fn fold_upsampling(graph: Graph) -> Result<Graph, GraphError> {
             continue;
         }
         let result = rewriter.op(Conv2d { upsample: 2, ..conv }, &[small, weight], &node.path)?;
+        rewriter.fused(result, [&upsampling.path]);
         rewriter.replace(node.outputs[0], result);
     }
     Ok(rewriter.finish())
