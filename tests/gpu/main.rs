@@ -4,6 +4,7 @@
 mod digits;
 mod faults;
 mod parity;
+mod range;
 mod session;
 mod slabs;
 mod states;
@@ -51,6 +52,7 @@ fn main() {
     let mut trials = parity::trials(&gpu);
     trials.extend(session::trials(&gpu));
     trials.extend(states::trials(&gpu));
+    trials.extend(range::trials(&gpu));
     trials.extend(slabs::trials(&gpu));
     trials.extend(faults::trials(&gpu));
     trials.extend(digits::trials(&gpu));

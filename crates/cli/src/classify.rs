@@ -13,6 +13,7 @@ use crate::bundled::{self, MODEL_HELP, picture_files, read_picture};
 use crate::device::{DeviceArgs, DeviceKind, PrecisionKind};
 use crate::gallery::{Tile, fit, gallery};
 use crate::output::{Pending, bar, say, spinner};
+use crate::profile::kept_line;
 
 /// Pictures a batch.
 const BATCH: usize = 16;
@@ -81,10 +82,15 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
         progress.inc(chunk.len() as u64);
     }
     progress.finish_and_clear();
+    let half = args.precision == PrecisionKind::F16;
+    if half && !args.json {
+        say!("{}", kept_line(&classifier));
+    }
     if args.json {
         let report = json!({
             "model": args.model, "device": classifier.device().describe(),
-            "precision": if args.precision == PrecisionKind::F16 { "f16" } else { "f32" }, "results": results,
+            "precision": if half { "f16" } else { "f32" },
+            "kept_f32": classifier.kept_f32(), "results": results,
         });
         say!("{}", serde_json::to_string_pretty(&report)?);
     }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use kiln::engine::{MemoryReport, Precision, Profile};
-use kiln::models::Device;
 use kiln::models::image::Picture;
+use kiln::models::{Classifier, Device};
 
 use crate::Outcome;
 use crate::bundled::{self, MODEL_HELP, read_picture};
@@ -40,9 +40,21 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
     let result = classifier.profile_blocking(&picture);
     progress.finish_and_clear();
     let Some((profile, memory)) = result? else { bail!("only a GPU can be profiled") };
+    if args.precision == PrecisionKind::F16 {
+        say!("{}", kept_line(&classifier));
+    }
     show(&profile);
     show_memory(&memory);
     Ok(Outcome::Done)
+}
+
+/// Which nodes run in f32 because a tensor of theirs left f16's range.
+pub fn kept_line(classifier: &Classifier) -> String {
+    let kept: Vec<String> = classifier.kept_f32().into_iter().collect();
+    match &kept[..] {
+        [] => "every tensor stayed within f16's range".into(),
+        kept => format!("in f32, since a tensor left f16's range: {}", kept.join(", ")),
+    }
 }
 
 /// Sum of some rows.

@@ -14,6 +14,7 @@
 
 mod rollout;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kiln_engine::{MemoryReport, Precision, Profile};
@@ -22,7 +23,7 @@ use serde_json::Value as Json;
 
 use crate::image::{ImageProcessor, Picture};
 use crate::vit::{Config, Vit};
-use crate::weights::{Checkpoint, Files};
+use crate::weights::{self, Files, SharedWeights};
 use crate::{Device, Error, Runner, Taps};
 
 pub use rollout::attention_rollout;
@@ -34,7 +35,7 @@ const MAX_JSON: u64 = 64 << 20;
 /// input size, and keeps it.
 pub struct Classifier {
     vit: Vit,
-    weights: Checkpoint,
+    weights: SharedWeights,
     processor: ImageProcessor,
     labels: Vec<String>,
     device: Device,
@@ -125,8 +126,8 @@ impl Classifier {
             None => return Err(Error::Config("it names no model_type".into())),
         }
         let config = Config::from_json(&json)?;
-        let weights = Checkpoint::open(files)?;
-        let vit = Vit::new(config, &weights)?;
+        let weights = weights::open(files)?;
+        let vit = Vit::new(config, weights.as_ref())?;
         let config = vit.config();
         if config.num_labels == 0 {
             return Err(Error::Config("the model has no classifier".into()));
@@ -188,6 +189,12 @@ impl Classifier {
         &self.device
     }
 
+    /// Paths of the nodes that run in f32 though f16 was asked for, since a tensor of theirs left f16's range. Those that
+    /// do so for their rounding ([`Vit::keep_f32`]) are not among them.
+    pub fn kept_f32(&self) -> BTreeSet<String> {
+        self.prepared.iter().flat_map(|prepared| prepared.runner.kept_f32().clone()).collect()
+    }
+
     /// How many pictures are computed at once; 16 unless it is set.
     pub fn set_max_batch(&mut self, batch: usize) {
         self.max_batch = batch.max(1);
@@ -242,7 +249,9 @@ impl Classifier {
         }
         let taps = if key.attention { Taps::of(self.probabilities()) } else { Taps::none() };
         let graph = self.vit.graph(key.batch, key.size, &taps)?;
-        let runner = Runner::new(&self.device, &graph, &self.weights, self.precision, &mut |_, _| {}).await?;
+        let (weights, keep_f32) = (self.weights.clone(), self.vit.keep_f32(&graph));
+        let runner =
+            Runner::new(&self.device, &graph, weights, self.precision, keep_f32, &mut |_, _| {}).await?;
         // Each holds the weights, so only the latest few are worth their memory.
         if self.prepared.len() >= 2 {
             self.prepared.remove(0);
@@ -271,7 +280,7 @@ impl Classifier {
             .collect();
         for answer in &answers {
             if answer.logits.iter().any(|v| !v.is_finite()) {
-                let reason = "the model's answer is not a number; f16 may be too narrow for it";
+                let reason = "the model's answer is not a number";
                 return Err(Error::Input(reason.into()));
             }
         }
@@ -294,9 +303,9 @@ impl Classifier {
             let at = self.prepare(key).await?;
             let Some(prepared) = self.prepared.get_mut(at) else { return Ok(None) };
             let input = channels_last(&[&pixels], prepared.key.batch, key.size)?;
+            // The first run settles what stays in f32, and warms up what drivers do late.
+            prepared.runner.run(&[("pixel_values", input.clone())]).await?;
             let Some(session) = prepared.runner.session() else { return Ok(None) };
-            // The first run warms up what drivers do late.
-            session.run(&[("pixel_values", input.clone())]).await?;
             let profile = session.profile(&[("pixel_values", input)]).await?;
             Ok(Some((profile, session.memory())))
         })

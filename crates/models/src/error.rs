@@ -14,6 +14,11 @@ pub enum Error {
     /// A request that the model cannot take.
     #[error("{0}")]
     Input(String),
+    /// The model's states were lost: it had to be compiled again, since a tensor left f16's range after the first run.
+    #[error(
+        "a tensor left f16's range, and its op runs in f32 now: the model has to begin again, for its states are lost"
+    )]
+    StatesLost,
     /// The weights cannot be had or do not fit.
     #[error(transparent)]
     Weights(#[from] WeightError),

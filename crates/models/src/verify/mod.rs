@@ -16,10 +16,11 @@ pub use case::OpCase;
 pub use compare::{Gates, Row, Verdict};
 pub use model::{ModelRun, all, channels_second};
 
-use kiln_engine::{CompileOptions, Gpu, Precision, Session};
-use kiln_graph::{Graph, GraphError, Interpreter, LengthError, Tensor, WeightSource, passes};
+use kiln_engine::{Gpu, Precision};
+use kiln_graph::{Graph, GraphError, LengthError, Tensor};
 
-use crate::weights::{Files, WeightError};
+use crate::Runner;
+use crate::weights::{Files, SharedWeights, WeightError};
 
 /// A comparison that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -107,28 +108,21 @@ pub async fn verify(
 }
 
 impl Device<'_> {
-    /// Computes a graph's outputs once. With f16 storage, nodes whose path is in `keep_f32` stay f32.
+    /// Computes a graph's outputs once. With f16 storage, nodes whose path is in `keep_f32` stay f32, and those whose
+    /// tensors leave its range.
     pub(crate) async fn run(
         self,
-        graph: Graph,
-        weights: &dyn WeightSource,
+        graph: &Graph,
+        weights: SharedWeights,
         precision: Precision,
         keep_f32: BTreeSet<String>,
         inputs: &[(&str, Tensor)],
     ) -> Result<Vec<Tensor>, VerifyError> {
-        match self {
-            Device::Cpu => {
-                let graph = match precision {
-                    Precision::F32 => graph,
-                    Precision::F16 => passes::to_f16(&graph, &keep_f32)?,
-                };
-                Ok(Interpreter::new(graph, weights)?.run(inputs)?)
-            }
-            Device::Gpu(gpu) => {
-                let options = CompileOptions { precision, keep_f32, ..Default::default() };
-                let session = Session::compile(gpu, &graph, weights, &options, &mut |_, _| {}).await?;
-                Ok(session.run(inputs).await?)
-            }
-        }
+        let device = match self {
+            Device::Cpu => crate::Device::Cpu,
+            Device::Gpu(gpu) => crate::Device::Gpu(gpu.clone()),
+        };
+        let mut runner = Runner::new(&device, graph, weights, precision, keep_f32, &mut |_, _| {}).await?;
+        Ok(runner.run(inputs).await?)
     }
 }

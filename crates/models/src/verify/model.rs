@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kiln_engine::Precision;
-use kiln_graph::{DType, Graph, Tensor, WeightSource};
+use kiln_graph::{DType, Graph, Tensor};
 use serde_json::Value as Json;
 
 use super::case::permute;
 use super::models::{FAMILIES, Family};
 use super::{Device, Options, Row, Verdict, VerifyError};
-use crate::weights::{Checkpoint, Files, Recipe, SafeTensors, Weights};
+use crate::weights::{self, Files, SafeTensors, SharedWeights, Weights};
 
 /// Largest JSON file.
 const MAX_JSON: u64 = 256 << 20;
@@ -27,6 +27,7 @@ pub struct ModelRun<'a> {
     pub inputs: HashMap<String, Tensor>,
     /// Hidden layers to give, without `mid.`.
     pub layers: Vec<String>,
+    shared: SharedWeights,
     device: Device<'a>,
     precision: Precision,
 }
@@ -48,7 +49,8 @@ impl ModelRun<'_> {
         permute(tensor, &[0, 2, 3, 1])
     }
 
-    /// Computes a graph's outputs, by name. With f16 storage, nodes whose path is in `keep_f32` stay f32.
+    /// Computes a graph's outputs, by name. With f16 storage, nodes whose path is in `keep_f32` stay f32, and those whose
+    /// tensors leave its range.
     pub async fn compute(
         &self,
         graph: Graph,
@@ -56,8 +58,8 @@ impl ModelRun<'_> {
         inputs: &[(&str, Tensor)],
     ) -> Result<HashMap<String, Tensor>, VerifyError> {
         let names: Vec<String> = graph.outputs().iter().map(|(name, _)| name.clone()).collect();
-        let weights: &dyn WeightSource = self.weights;
-        let outputs = self.device.run(graph, weights, self.precision, keep_f32, inputs).await?;
+        let weights = self.shared.clone();
+        let outputs = self.device.run(&graph, weights, self.precision, keep_f32, inputs).await?;
         Ok(names.into_iter().zip(outputs).collect())
     }
 }
@@ -118,7 +120,7 @@ pub(super) async fn verify(
 ) -> Result<(), VerifyError> {
     let family = family(config)?;
     let manifest = read_json(&files, "manifest.json")?.unwrap_or(Json::Null);
-    let weights = weights(&files, &manifest)?;
+    let weights = weights::open(&files)?;
     let inputs = SafeTensors::open(files.clone(), "inputs.safetensors")?;
     let expected = SafeTensors::open(files.clone(), "expected.safetensors")?;
     let input_names: Vec<&str> = inputs.entries().keys().map(String::as_str).collect();
@@ -141,6 +143,7 @@ pub(super) async fn verify(
             files: &files,
             config,
             weights: weights.as_ref(),
+            shared: weights.clone(),
             inputs: select(&inputs, &suffix)?,
             layers: mids.map(str::to_string).collect(),
             device: options.device,
@@ -198,17 +201,6 @@ fn family(config: &Json) -> Result<&'static Family, VerifyError> {
     let name = name.ok_or_else(|| VerifyError::Unsupported("config.json names no model".into()))?;
     let unknown = || VerifyError::Unsupported(format!("Kiln has no model {name:?}"));
     FAMILIES.iter().find(|family| (family.matches)(name)).ok_or_else(unknown)
-}
-
-/// The folder's weights, or those by its manifest's recipe.
-fn weights(files: &Arc<dyn Files>, manifest: &Json) -> Result<Box<dyn Weights>, VerifyError> {
-    const FILE: &str = "model.safetensors";
-    let recipe = manifest.get("weights").is_some_and(|weights| weights.get(FILE).is_some());
-    let there = files.size(FILE).is_ok_and(|size| size.is_some());
-    if recipe && !there {
-        return Ok(Box::new(Recipe::from_manifest(manifest, FILE, &files.display("manifest.json"))?));
-    }
-    Ok(Box::new(Checkpoint::open(files)?))
 }
 
 /// `out.logits_odd` without `_odd`.

@@ -11,8 +11,10 @@ mod recipe;
 mod safetensors;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use kiln_graph::{Graph, GraphError, Tensor, WeightSource};
+use serde_json::Value as Json;
 
 pub use ::safetensors::Dtype as FileDType;
 pub use checkpoint::Checkpoint;
@@ -102,6 +104,36 @@ pub trait Weights: WeightSource {
     /// Where the weights come from, as errors show it.
     fn display(&self) -> String;
 }
+
+/// Weights that several own: whoever compiles a model may have to read them again.
+pub type SharedWeights = Arc<dyn Weights + Send + Sync>;
+
+/// The weights of a model folder: a [`Checkpoint`], or where there is no `model.safetensors` and `manifest.json` describes
+/// it, a [`Recipe`].
+pub fn open(files: &Arc<dyn Files>) -> Result<SharedWeights, WeightError> {
+    const FILE: &str = "model.safetensors";
+    const MANIFEST: &str = "manifest.json";
+    let io = |name: &str| {
+        let file = files.display(name);
+        move |error| WeightError::Io { file, error }
+    };
+    if files.size(FILE).map_err(io(FILE))?.is_none()
+        && let Some(bytes) = files.read(MANIFEST, MAX_MANIFEST).map_err(io(MANIFEST))?
+    {
+        let file = files.display(MANIFEST);
+        let manifest: Json = serde_json::from_slice(&bytes).map_err(|error| WeightError::File {
+            file: file.clone(),
+            reason: format!("it is no JSON: {error}"),
+        })?;
+        if manifest.get("weights").is_some_and(|weights| weights.get(FILE).is_some()) {
+            return Ok(Arc::new(Recipe::from_manifest(&manifest, FILE, &file)?));
+        }
+    }
+    Ok(Arc::new(Checkpoint::open(files)?))
+}
+
+/// Largest manifest.
+const MAX_MANIFEST: u64 = 256 << 20;
 
 /// Weights in memory.
 impl Weights for std::collections::HashMap<String, Tensor> {

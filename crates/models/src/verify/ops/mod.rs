@@ -173,7 +173,8 @@ async fn run(
     let feeds: Vec<(&str, Tensor)> =
         feeds.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
     // The case's graph has its own types already.
-    let outputs = device.run(graph, &HashMap::new(), Precision::F32, BTreeSet::new(), &feeds).await?;
+    let weights = Arc::new(HashMap::<String, Tensor>::new());
+    let outputs = device.run(&graph, weights, Precision::F32, BTreeSet::new(), &feeds).await?;
     finish.outputs(outputs)
 }
 
