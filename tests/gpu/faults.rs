@@ -45,7 +45,7 @@ fn expect_lost<T>(result: Result<T, Error>) -> Result<(), Failed> {
 }
 
 fn destroyed_before_compiling(_: &Gpu) -> Result<(), Failed> {
-    let gpu = fresh(&GpuOptions::default())?;
+    let gpu = fresh(&crate::options())?;
     gpu.device().destroy();
     let started = Instant::now();
     let result = compile(&gpu, &graph(64)).and_then(|session| session.run_blocking(&[("x", ones(64))]));
@@ -55,11 +55,11 @@ fn destroyed_before_compiling(_: &Gpu) -> Result<(), Failed> {
     if started.elapsed() > Duration::from_secs(20) {
         return Err("the loss of the device was noticed late".into());
     }
-    works(&fresh(&GpuOptions::default())?)
+    works(&fresh(&crate::options())?)
 }
 
 fn destroyed_between_runs(_: &Gpu) -> Result<(), Failed> {
-    let gpu = fresh(&GpuOptions::default())?;
+    let gpu = fresh(&crate::options())?;
     let session = compile(&gpu, &graph(64))?;
     session.run_blocking(&[("x", ones(64))])?;
     gpu.device().destroy();
@@ -68,11 +68,11 @@ fn destroyed_between_runs(_: &Gpu) -> Result<(), Failed> {
     }
     // Once it is known, every further call says so.
     expect_lost(session.run_blocking(&[("x", ones(64))]))?;
-    works(&fresh(&GpuOptions::default())?)
+    works(&fresh(&crate::options())?)
 }
 
 fn destroyed_during_a_run(_: &Gpu) -> Result<(), Failed> {
-    let gpu = fresh(&GpuOptions::default())?;
+    let gpu = fresh(&crate::options())?;
     let session = compile(&gpu, &graph(4 << 20))?;
     let device = gpu.device().clone();
     let breaker = std::thread::spawn(move || {
@@ -93,7 +93,7 @@ fn destroyed_during_a_run(_: &Gpu) -> Result<(), Failed> {
     if result.is_ok() {
         return Err("the loss of the device went unnoticed".into());
     }
-    works(&fresh(&GpuOptions::default())?)
+    works(&fresh(&crate::options())?)
 }
 
 fn cancelled(gpu: &Gpu) -> Result<(), Failed> {
@@ -120,7 +120,7 @@ fn wrong_inputs(gpu: &Gpu) -> Result<(), Failed> {
 
 fn downlevel_limits(_: &Gpu) -> Result<(), Failed> {
     let limits = wgpu::Limits::defaults();
-    works(&fresh(&GpuOptions { limits: Some(limits), ..Default::default() })?)
+    works(&fresh(&GpuOptions { limits: Some(limits), ..crate::options() })?)
 }
 
 fn oversized_buffer_is_refused(_: &Gpu) -> Result<(), Failed> {
@@ -129,7 +129,7 @@ fn oversized_buffer_is_refused(_: &Gpu) -> Result<(), Failed> {
         max_storage_buffer_binding_size: 1 << 20,
         ..wgpu::Limits::defaults()
     };
-    let gpu = fresh(&GpuOptions { limits: Some(limits), ..Default::default() })?;
+    let gpu = fresh(&GpuOptions { limits: Some(limits), ..crate::options() })?;
     match compile(&gpu, &graph(1 << 20)) {
         Err(Error::Limit { needed, limit, .. }) if needed > limit => {}
         other => return Err(format!("instead of a limit: {:?}", other.err()).into()),
@@ -144,7 +144,7 @@ fn shared_device(_: &Gpu) -> Result<(), Failed> {
     let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
     let (device, queue) =
         pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| error.to_string())?;
-    let gpu = Gpu::from_device(&adapter, device.clone(), queue, &GpuOptions::default());
+    let gpu = Gpu::from_device(&adapter, device.clone(), queue, &crate::options());
     works(&gpu)?;
     // Nothing of Kiln's was installed: the application's own scope sees the application's own error.
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);

@@ -8,6 +8,7 @@ mod range;
 mod session;
 mod slabs;
 mod states;
+mod tuning;
 
 use kiln::engine::{Gpu, GpuOptions};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -32,12 +33,17 @@ fn trial(
     }
 }
 
+/// How tests open devices: nothing depends on what the machine measured, and nothing is measured.
+fn options() -> GpuOptions {
+    GpuOptions { deterministic: true, ..Default::default() }
+}
+
 /// The device, unless `KILN_NO_GPU=1` asks for none.
 fn open() -> Result<Gpu, String> {
     if std::env::var("KILN_NO_GPU").is_ok_and(|value| value == "1") {
         return Err("KILN_NO_GPU is set".into());
     }
-    Gpu::open_blocking(&GpuOptions::default()).map_err(|error| error.to_string())
+    Gpu::open_blocking(&options()).map_err(|error| error.to_string())
 }
 
 fn main() {
@@ -56,5 +62,6 @@ fn main() {
     trials.extend(slabs::trials(&gpu));
     trials.extend(faults::trials(&gpu));
     trials.extend(digits::trials(&gpu));
+    trials.extend(tuning::trials(&gpu));
     libtest_mimic::run(&arguments, trials).exit();
 }

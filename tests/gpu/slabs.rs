@@ -67,7 +67,7 @@ const EXPECTED: &[Expected] = &[
 
 fn open(limit: u64) -> Result<Gpu, Failed> {
     let limits = wgpu::Limits { max_storage_buffer_binding_size: limit as _, ..wgpu::Limits::defaults() };
-    let options = GpuOptions { limits: Some(limits), ..Default::default() };
+    let options = GpuOptions { limits: Some(limits), ..crate::options() };
     Gpu::open_blocking(&options).map_err(|error| Failed::from(error.to_string()))
 }
 

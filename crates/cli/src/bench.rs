@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use kiln::engine::{CompileOptions, Gpu, Precision, Session};
+use kiln::engine::{CompileOptions, Gpu, Precision, Profile, Session};
 use kiln::graph::random::SplitMix64;
 use kiln::graph::{DType, Graph, Tensor};
 use kiln::models::Device;
@@ -24,7 +24,8 @@ use peak::Peak;
 
 /// Measure speed on this device: op by op at common shapes, or a model.
 ///
-/// The share is of what a kernel of multiply-adds and a copy reach in the same run, whichever is nearer.
+/// The share is of what a kernel of multiply-adds and a copy reach in the same run, whichever is nearer. With --op, a
+/// second line shows the time of every kernel that the op offers here, which is what the tuner chooses by.
 #[derive(clap::Args)]
 pub struct Args {
     /// One op family.
@@ -82,10 +83,17 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
         say!("{:>10} {:>9} {:>8} {:>6}", "ms", "GFLOP/s", "GB/s", "share");
         for shape in &chosen {
             let graph = (shape.build)()?;
-            match measure(&gpu, &graph, Precision::from(args.precision)) {
+            match measure(&gpu, &graph, Precision::from(args.precision), None) {
                 Ok(found) => {
                     progress.suspend(|| found.print(&peak, &format!("{} {}", shape.op, shape.label)));
                     let mut row = found.json(&peak);
+                    row["launch"] = json!(found.launch);
+                    if args.op.is_some() && found.offered.len() > 1 {
+                        let times = launch_times(&gpu, &graph, Precision::from(args.precision), &found)?;
+                        progress.suspend(|| print_launches(&times, &found));
+                        row["launches"] =
+                            times.iter().map(|(name, s)| (name.to_string(), json!(s))).collect();
+                    }
                     row["op"] = json!(shape.op);
                     row["shape"] = json!(shape.label);
                     rows.push(row);
@@ -112,9 +120,47 @@ pub struct Measured {
     seconds: f64,
     flops: u64,
     bytes: u64,
+    /// The launch that the dearest node took, and all that it could take, best guess first.
+    launch: &'static str,
+    offered: Vec<&'static str>,
+}
+
+/// Seconds of every launch that the dearest node could take.
+fn launch_times(
+    gpu: &Gpu,
+    graph: &Graph,
+    precision: Precision,
+    found: &Measured,
+) -> Result<Vec<(&'static str, f64)>> {
+    let time = |&name: &&'static str| {
+        let taken = name == found.launch;
+        let seconds = if taken { found.seconds } else { measure(gpu, graph, precision, Some(name))?.seconds };
+        Ok((name, seconds))
+    };
+    found.offered.iter().map(time).collect()
+}
+
+fn print_launches(times: &[(&'static str, f64)], found: &Measured) {
+    let show = |(name, seconds): &(&'static str, f64)| {
+        let taken = if *name == found.launch { " (taken)" } else { "" };
+        format!("{name} {:.3} ms{taken}", seconds * 1e3)
+    };
+    say!("{:>38}{}", "", times.iter().map(show).collect::<Vec<_>>().join(", "));
 }
 
 impl Measured {
+    /// A profile's sums, and its dearest node's launches.
+    fn of(profile: &Profile) -> Self {
+        let dearest = profile.rows.iter().max_by(|a, b| a.seconds.total_cmp(&b.seconds));
+        Self {
+            seconds: profile.seconds(),
+            flops: profile.rows.iter().map(|row| row.flops).sum(),
+            bytes: profile.rows.iter().map(|row| row.bytes).sum(),
+            launch: dearest.map_or("", |row| row.launch),
+            offered: dearest.map(|row| row.offered.clone()).unwrap_or_default(),
+        }
+    }
+
     fn gflops(&self) -> f64 {
         self.flops as f64 / self.seconds.max(1e-12) / 1e9
     }
@@ -155,19 +201,17 @@ fn inputs(graph: &Graph) -> Result<Vec<(String, Tensor)>> {
     graph.inputs().map(fill).collect()
 }
 
-/// Time of a graph's kernels on a device.
-pub fn measure(gpu: &Gpu, graph: &Graph, precision: Precision) -> Result<Measured> {
-    let options = CompileOptions { precision, ..Default::default() };
+/// Time of a graph's kernels on a device, with the launch that is asked for or the one that a model would take.
+pub fn measure(gpu: &Gpu, graph: &Graph, precision: Precision, launch: Option<&str>) -> Result<Measured> {
+    let options = CompileOptions { precision, launch: launch.map(Into::into), ..Default::default() };
     let session = Session::compile_blocking(gpu, graph, &HashMap::new(), &options)?;
     let inputs = inputs(graph)?;
     let inputs: Vec<(&str, Tensor)> = inputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
-    let mut best = Measured { seconds: f64::INFINITY, flops: 0, bytes: 0 };
     let start = Instant::now();
     // The first run pays for what drivers do late.
-    for _ in 0..=RUNS {
+    let mut best = Measured::of(&session.profile_blocking(&inputs)?);
+    for _ in 0..RUNS {
         let profile = session.profile_blocking(&inputs)?;
-        best.flops = profile.rows.iter().map(|row| row.flops).sum();
-        best.bytes = profile.rows.iter().map(|row| row.bytes).sum();
         best.seconds = best.seconds.min(profile.seconds());
         if start.elapsed().as_secs_f64() > PATIENCE {
             break;
@@ -197,11 +241,7 @@ fn bench_model(model: &str, gpu: &Gpu, precision: PrecisionKind, peak: &Peak) ->
     let profiled = classifier.profile_blocking(&picture);
     progress.finish_and_clear();
     let Some((profile, memory)) = profiled? else { bail!("only a GPU can be measured") };
-    let kernels = Measured {
-        seconds: profile.seconds(),
-        flops: profile.rows.iter().map(|row| row.flops).sum(),
-        bytes: profile.rows.iter().map(|row| row.bytes).sum(),
-    };
+    let kernels = Measured::of(&profile);
     say!("first picture, with compilation {:>10.1} ms", first * 1e3);
     say!("a picture, processed and read   {:>10.2} ms", whole * 1e3);
     say!("its kernels alone               {:>10.2} ms", kernels.seconds * 1e3);

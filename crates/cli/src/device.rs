@@ -1,11 +1,13 @@
 //! Which device computes: the options that every command takes.
 
+use std::time::Duration;
+
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
-use kiln::engine::{Gpu, GpuOptions, Part, Precision};
+use kiln::engine::{Gpu, GpuOptions, Part, Precision, Tuning};
 
 /// Options that every command takes.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct DeviceArgs {
     /// What computes: a GPU, the CPU reference, or a GPU where there is one.
     #[arg(long, value_enum, global = true, help_heading = "Device")]
@@ -16,6 +18,19 @@ pub struct DeviceArgs {
     /// Do without parts of the device: f16, subgroups, coop, timestamps, software.
     #[arg(long, value_name = "LIST", global = true, help_heading = "Device")]
     pub disable: Option<String>,
+    /// Take the best guess of every kernel, whatever was measured: runs repeat bit for bit.
+    #[arg(long, global = true, help_heading = "Device")]
+    pub deterministic: bool,
+    /// Seconds that compiling a model may spend on trying kernels out; what is found is kept. 0 tries nothing
+    /// [default: 1 on GPUs, 0 in software].
+    #[arg(long, value_name = "SECONDS", global = true, help_heading = "Device", value_parser = seconds)]
+    #[arg(conflicts_with = "deterministic")]
+    pub tune: Option<Duration>,
+}
+
+fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    let wrong = || format!("{text:?} is no number of seconds");
+    text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(wrong)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -56,6 +71,8 @@ impl DeviceArgs {
         Ok(GpuOptions {
             adapter: self.adapter.clone(),
             disable: disable.unwrap_or_default(),
+            tuning: self.tune.map(Tuning::Budget),
+            deterministic: self.deterministic,
             ..GpuOptions::default()
         })
     }

@@ -53,6 +53,8 @@ struct Counts {
 
 pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
     let folders = find(&args.dir)?;
+    // The same numbers each time, unless tuning is what is to be looked at.
+    let device = DeviceArgs { deterministic: device.tune.is_none(), ..device.clone() };
     let gpu = device.choose(DeviceKind::Gpu)?.ok();
     let precision = Precision::from(args.precision);
     if let Some(gpu) = &gpu {

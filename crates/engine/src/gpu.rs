@@ -7,7 +7,8 @@ use kiln_graph::{CoopKind, DeviceLimits, SubgroupSize, Tier};
 
 use crate::faults::Guarded;
 use crate::pipeline::Slot;
-use crate::{Checks, Error, GpuOptions, Part};
+use crate::tuning::Choices;
+use crate::{Checks, CompileOptions, Error, GpuOptions, Part, Storage, Tuning};
 
 /// An adapter and what a device of it would offer.
 #[derive(Clone, Debug)]
@@ -31,9 +32,12 @@ impl AdapterReport {
 pub struct Gpu {
     pub(crate) guarded: Guarded,
     pub(crate) pipelines: Arc<Mutex<HashMap<PipelineKey, Slot>>>,
+    pub(crate) choices: Arc<Choices>,
     info: wgpu::AdapterInfo,
     tier: Tier,
     checks: Checks,
+    tuning: Tuning,
+    deterministic: bool,
 }
 
 pub(crate) type PipelineKey = (kiln_graph::Kernel, Checks);
@@ -142,6 +146,19 @@ async fn adapters() -> Vec<wgpu::Adapter> {
     adapters
 }
 
+fn describe(info: &wgpu::AdapterInfo) -> String {
+    let driver = [info.driver.as_str(), info.driver_info.as_str()].join(" ");
+    format!("{} ({:?}, {})", info.name, info.backend, driver.trim())
+}
+
+/// Where choices are kept unless the application says otherwise.
+fn user_storage() -> Option<Arc<dyn Storage>> {
+    #[cfg(not(target_arch = "wasm32"))]
+    return crate::FolderStorage::user().map(|storage| Arc::new(storage) as Arc<dyn Storage>);
+    #[cfg(target_arch = "wasm32")]
+    None
+}
+
 impl Gpu {
     /// Every adapter of this machine, best first.
     pub async fn list(options: &GpuOptions) -> Vec<AdapterReport> {
@@ -206,11 +223,22 @@ impl Gpu {
             .await
             .map_err(|error| Error::NoAdapter(format!("{} cannot be opened: {error}", info.name)))?;
         let tier = tier(&info, features, &limits, coop_kinds(adapter), &disable);
-        Ok(Self::new(info, tier, Guarded::new(device, queue, true, options.deadline), options.checks))
+        Ok(Self::new(info, tier, Guarded::new(device, queue, true, options.deadline), options))
     }
 
-    fn new(info: wgpu::AdapterInfo, tier: Tier, guarded: Guarded, checks: Checks) -> Self {
-        Self { guarded, pipelines: Arc::default(), info, tier, checks }
+    fn new(info: wgpu::AdapterInfo, tier: Tier, guarded: Guarded, options: &GpuOptions) -> Self {
+        let checks = options.checks;
+        let storage = options.storage.clone().or_else(user_storage);
+        Self {
+            guarded,
+            pipelines: Arc::default(),
+            choices: Arc::new(Choices::new(describe(&info), &tier, checks, storage)),
+            tuning: options.tuning.unwrap_or(Tuning::default_for(info.device_type, info.backend)),
+            deterministic: options.deterministic,
+            info,
+            tier,
+            checks,
+        }
     }
 
     /// Shares an application's device. Its error handler and lost callback stay the application's, which should make a
@@ -223,7 +251,7 @@ impl Gpu {
     ) -> Self {
         let info = adapter.get_info();
         let tier = tier(&info, device.features(), &device.limits(), coop_kinds(adapter), &disabled(options));
-        Self::new(info, tier, Guarded::new(device, queue, false, options.deadline), options.checks)
+        Self::new(info, tier, Guarded::new(device, queue, false, options.deadline), options)
     }
 
     /// A device that runs nothing: buffers keep what was written to them. For tests of everything around the kernels,
@@ -243,7 +271,7 @@ impl Gpu {
         });
         let info = device.adapter_info();
         let tier = tier(&info, features, &limits, Vec::new(), &options.disable);
-        Self::new(info, tier, Guarded::new(device, queue, true, options.deadline), options.checks)
+        Self::new(info, tier, Guarded::new(device, queue, true, options.deadline), options)
     }
 
     /// The adapter's name and driver.
@@ -253,8 +281,13 @@ impl Gpu {
 
     /// The adapter's name and driver in one line.
     pub fn describe(&self) -> String {
-        let driver = [self.info.driver.as_str(), self.info.driver_info.as_str()].join(" ");
-        format!("{} ({:?}, {})", self.info.name, self.info.backend, driver.trim())
+        describe(&self.info)
+    }
+
+    /// How a compilation chooses launches; none takes the best guess everywhere.
+    pub(crate) fn tuning(&self, options: &CompileOptions) -> Option<Tuning> {
+        let guess = self.deterministic || options.deterministic || options.launch.is_some();
+        (!guess).then(|| options.tuning.unwrap_or(self.tuning))
     }
 
     /// What kernels choose by.

@@ -16,13 +16,17 @@ mod reflect;
 mod run;
 mod session;
 pub mod suite;
+mod tuning;
 
 pub use error::Error;
 pub use gpu::{AdapterReport, Gpu};
 pub use kiln_graph::Tier;
-pub use options::{Checks, CompileOptions, GpuOptions, Part, Precision};
+pub use options::{Checks, CompileOptions, GpuOptions, Part, Precision, Tuning};
 pub use pipeline::validate;
 pub use profile::{Profile, ProfileRow};
 pub use reflect::{BindingKind, Reflection, reflect};
 pub use session::{Cancel, MemoryReport, Session};
+#[cfg(not(target_arch = "wasm32"))]
+pub use tuning::FolderStorage;
+pub use tuning::Storage;
 pub use wgpu;

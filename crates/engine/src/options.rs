@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::Storage;
 
 /// A part of a device's tier that can be switched off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +58,27 @@ pub enum Checks {
     All,
 }
 
+/// How launches are chosen where an op offers several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tuning {
+    /// By what was measured on this device before; elsewhere the best guess.
+    Cached,
+    /// The same, and what was not measured yet is tried out while a graph is compiled, for about so long: a candidate
+    /// that probably takes longer than what is left is not begun. Browsers have no clock, and only look up.
+    Budget(Duration),
+}
+
+impl Tuning {
+    /// A second on GPUs. In software, compiling one candidate costs more than the choice gains: only what is known.
+    pub fn default_for(device: wgpu::DeviceType, backend: wgpu::Backend) -> Self {
+        if device == wgpu::DeviceType::Cpu || backend == wgpu::Backend::Noop {
+            Tuning::Cached
+        } else {
+            Tuning::Budget(Duration::from_secs(1))
+        }
+    }
+}
+
 /// How a device is opened.
 #[derive(Clone, Debug)]
 pub struct GpuOptions {
@@ -68,6 +92,12 @@ pub struct GpuOptions {
     pub deadline: Duration,
     /// Limits to ask for instead of the adapter's own, for tests.
     pub limits: Option<wgpu::Limits>,
+    /// How compilations choose launches that do not say it themselves; by default [`Tuning::default_for`] the device.
+    pub tuning: Option<Tuning>,
+    /// Makes every compilation deterministic; see [`CompileOptions::deterministic`].
+    pub deterministic: bool,
+    /// Where choices are kept; by default a file in the user's folder for caches, and nowhere in browsers.
+    pub storage: Option<Arc<dyn Storage>>,
 }
 
 impl Default for GpuOptions {
@@ -78,6 +108,9 @@ impl Default for GpuOptions {
             checks: Checks::Fast,
             deadline: Duration::from_secs(120),
             limits: None,
+            tuning: None,
+            deterministic: false,
+            storage: None,
         }
     }
 }
@@ -101,8 +134,13 @@ pub struct CompileOptions {
     pub keep_f32: BTreeSet<String>,
     /// Whether passes may fuse and fold nodes.
     pub fuse: bool,
-    /// Which of an op's launches to take, by name; the first where there is none of it.
+    /// Which of an op's launches to take, by name; the best guess where there is none of it. Nothing is tuned.
     pub launch: Option<String>,
+    /// How launches are chosen; by default as the device was opened with.
+    pub tuning: Option<Tuning>,
+    /// Takes the best guess everywhere. Launches differ in the order of sums: with measured choices, the last bits of
+    /// results depend on what a machine measured; without, runs repeat bit for bit on a device, in every process.
+    pub deterministic: bool,
     /// Debugging: fill every buffer with NaN before a run and put sentinels around it, which [`crate::Session::run`]
     /// checks afterwards.
     pub guard: bool,
@@ -110,6 +148,14 @@ pub struct CompileOptions {
 
 impl Default for CompileOptions {
     fn default() -> Self {
-        Self { precision: Precision::F32, keep_f32: BTreeSet::new(), fuse: true, launch: None, guard: false }
+        Self {
+            precision: Precision::F32,
+            keep_f32: BTreeSet::new(),
+            fuse: true,
+            launch: None,
+            tuning: None,
+            deterministic: false,
+            guard: false,
+        }
     }
 }

@@ -9,6 +9,8 @@ pub struct ProfileRow {
     pub op: &'static str,
     /// The launch's name.
     pub launch: &'static str,
+    /// Names of all launches that the op offers on this device, best guess first.
+    pub offered: Vec<&'static str>,
     /// Shapes of its inputs.
     pub shapes: String,
     /// Floating-point operations.

@@ -8,12 +8,17 @@ pub(crate) const SUBMIT_SECONDS: f64 = 0.1;
 
 /// Rough time of a step in seconds, for cutting work into submits; cautious on slow devices.
 pub(crate) fn estimate(gpu: &Gpu, step: &StepInfo) -> f64 {
-    let (flops, bandwidth) = match gpu.info().device_type {
+    seconds(gpu, step.flops, step.bytes)
+}
+
+/// Rough time of so much work in seconds.
+pub(crate) fn seconds(gpu: &Gpu, flops: u64, bytes: u64) -> f64 {
+    let (rate, bandwidth) = match gpu.info().device_type {
         wgpu::DeviceType::Cpu => (20e9, 5e9),
         wgpu::DeviceType::DiscreteGpu => (4e12, 150e9),
         _ => (0.5e12, 20e9),
     };
-    step.flops as f64 / flops + step.bytes as f64 / bandwidth
+    flops as f64 / rate + bytes as f64 / bandwidth
 }
 
 /// A part of a dispatch.

@@ -218,6 +218,12 @@ impl Session {
     pub async fn profile(&self, inputs: &[(&str, Tensor)]) -> Result<Profile, Error> {
         self.write_inputs(inputs).await?;
         self.gpu.guarded.finish().await?;
+        self.time().await
+    }
+
+    /// [`Session::profile`] on what the inputs' buffers hold.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) async fn time(&self) -> Result<Profile, Error> {
         let mut rows: Vec<ProfileRow> = self
             .compiled
             .steps
@@ -226,6 +232,7 @@ impl Session {
                 path: step.path.clone(),
                 op: step.op,
                 launch: step.launch,
+                offered: step.offered.clone(),
                 shapes: step.shapes.clone(),
                 flops: step.flops,
                 bytes: step.bytes,

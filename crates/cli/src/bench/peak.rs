@@ -132,7 +132,7 @@ impl Peak {
             let x = b.input("x", [elements], DType::F32)?;
             let y = b.op(Work { steps }, &[x])?;
             b.output("y", y)?;
-            measure(gpu, &b.finish(), Precision::F32)
+            measure(gpu, &b.finish(), Precision::F32, None)
         };
         // Software needs no more threads than it has cores; a GPU wants many.
         let threads = if gpu.tier().software { 1 << 12 } else { 1 << 20 };

@@ -69,6 +69,7 @@ pub(crate) struct StepInfo {
     pub path: String,
     pub op: &'static str,
     pub launch: &'static str,
+    pub offered: Vec<&'static str>,
     pub shapes: String,
     pub flops: u64,
     pub bytes: u64,
@@ -103,6 +104,8 @@ pub(crate) fn padded(bytes: usize) -> u64 {
 struct Step<'a> {
     node: &'a Node,
     launch: Launch,
+    /// Names of the launches it was chosen of.
+    offered: Vec<&'static str>,
 }
 
 struct Compiler<'a> {
@@ -143,7 +146,7 @@ pub(crate) async fn compile(
     };
     compiler.find_roots();
     compiler.take_over_states();
-    let steps = compiler.choose_launches()?;
+    let steps = compiler.choose_launches().await?;
     compiler.compile(steps, progress).await
 }
 

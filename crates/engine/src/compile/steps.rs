@@ -32,6 +32,7 @@ impl<'a> Compiler<'a> {
             path: node.path.clone(),
             op: node.op.name(),
             launch: step.launch.name,
+            offered: step.offered.clone(),
             shapes: shapes.join(" "),
             flops: node.op.flops(&io),
             bytes: node.op.bytes(&io),
