@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{DType, Epilogue, Io, Op, OpError, Tensor, TensorDesc};
+use crate::{DType, Epilogue, Io, LengthError, Op, OpError, Tensor, TensorDesc};
 
 /// A value of a graph.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,6 +106,9 @@ pub enum GraphError {
         /// What is wrong.
         reason: String,
     },
+    /// A constant's elements do not fit its shape.
+    #[error("a constant: {0}")]
+    Constant(#[from] LengthError),
 }
 
 /// What to compute: nodes in an order in which each comes after what it reads.

@@ -42,6 +42,11 @@ impl<'a> Config<'a> {
         })
     }
 
+    /// A list of integers from 0 to 2^24.
+    pub fn sizes(self, key: &str) -> Result<Option<Vec<usize>>, Error> {
+        self.get(key, "a list of sizes", |value| value.as_array()?.iter().map(as_size).collect())
+    }
+
     /// A number.
     pub fn float(self, key: &str) -> Result<Option<f32>, Error> {
         self.get(key, "a number", |value| value.as_f64().map(|v| v as f32))

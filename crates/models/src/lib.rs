@@ -3,8 +3,10 @@
 
 pub mod classify;
 mod config;
+pub mod detr;
 mod error;
 pub mod image;
+pub mod resnet;
 mod runner;
 mod taps;
 pub mod verify;

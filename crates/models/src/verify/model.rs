@@ -27,6 +27,8 @@ pub struct ModelRun<'a> {
     pub inputs: HashMap<String, Tensor>,
     /// Hidden layers to give, without `mid.`.
     pub layers: Vec<String>,
+    /// What is expected of it, by name without `out.`, for what the inputs do not tell.
+    pub expected: HashMap<&'a str, &'a Tensor>,
     shared: SharedWeights,
     device: Device<'a>,
     precision: Precision,
@@ -146,6 +148,10 @@ pub(super) async fn verify(
             shared: weights.clone(),
             inputs: select(&inputs, &suffix)?,
             layers: mids.map(str::to_string).collect(),
+            expected: list
+                .iter()
+                .filter_map(|expected| Some((expected.base.strip_prefix("out.")?, &expected.tensor)))
+                .collect(),
             device: options.device,
             precision: options.precision,
         };

@@ -5,8 +5,11 @@ use std::pin::Pin;
 
 use kiln_graph::Tensor;
 
+use super::model::channels_second;
 use super::{ModelRun, VerifyError};
 
+mod detr;
+mod resnet;
 mod vit;
 
 /// What a run computes: `logits`, `mid.layer0` ..., in the disk's layout.
@@ -23,4 +26,14 @@ pub struct Family {
 }
 
 /// The families that Kiln computes.
-pub const FAMILIES: &[Family] = &[vit::FAMILY];
+pub const FAMILIES: &[Family] = &[detr::FAMILY, resnet::FAMILY, vit::FAMILY];
+
+/// Hidden layers that are images, channels last, as they lie on disk.
+fn images_second(outputs: HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>, VerifyError> {
+    let lay = |(name, tensor): (String, Tensor)| {
+        let image = name.starts_with("mid.") && tensor.shape().len() == 4;
+        let tensor = if image { channels_second(&tensor)? } else { tensor };
+        Ok((name, tensor))
+    };
+    outputs.into_iter().map(lay).collect()
+}
