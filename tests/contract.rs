@@ -5,12 +5,19 @@ use std::collections::{BTreeSet, HashMap};
 
 use kiln::engine::suite::all_cases;
 use kiln::engine::{BindingKind, Reflection, validate};
-use kiln::graph::{CoopKind, DType, Dispatch, Io, Kernel, Launch, Source, SubgroupSize, TensorDesc, Tier};
+use kiln::graph::{
+    CoopKind, DType, DeviceLimits, Dispatch, Io, Kernel, Launch, Pack, Source, SubgroupSize, TensorDesc,
+    Tier, launches_within,
+};
+
+/// A tier on which most cases' tensors are larger than a binding.
+const SMALL_BINDINGS: &str = "bindings of 4 KiB";
 
 /// Tiers that differ in what kernels choose by.
 fn tiers() -> Vec<(&'static str, Tier)> {
     let base = Tier::webgpu();
     let subgroups = |min, max| Some(SubgroupSize { min, max });
+    let small = DeviceLimits { max_binding_bytes: 4 << 10, ..base.limits };
     let software = Tier { software: true, f16: true, ..base.clone() };
     vec![
         ("webgpu", base.clone()),
@@ -20,6 +27,7 @@ fn tiers() -> Vec<(&'static str, Tier)> {
         ("software, subgroups of 8", Tier { subgroups: subgroups(8, 8), ..software }),
         ("gpu, subgroups of 32", Tier { f16: true, subgroups: subgroups(32, 32), ..base.clone() }),
         ("gpu, subgroups of 32 to 128", Tier { f16: true, subgroups: subgroups(32, 128), ..base.clone() }),
+        (SMALL_BINDINGS, Tier { f16: true, limits: small, ..base.clone() }),
         (
             "gpu, cooperative matrices",
             Tier {
@@ -32,14 +40,15 @@ fn tiers() -> Vec<(&'static str, Tier)> {
     ]
 }
 
-/// What a launch binds to a source that it does not have.
-fn missing(launch: &Launch, inputs: usize, outputs: usize, source: Source) -> bool {
-    match source {
-        Source::Input(i) => i >= inputs,
-        Source::Output(i) => i >= outputs,
-        Source::Scratch(i) => i >= launch.scratch.len(),
-        Source::Table(i) => i >= launch.tables.len(),
-    }
+/// Bytes of a source, as memory has them; nothing where the launch does not have it.
+fn bytes_of(launch: &Launch, inputs: &[TensorDesc], outputs: &[TensorDesc], source: Source) -> Option<u64> {
+    let bytes = match source {
+        Source::Input(i) => inputs.get(i)?.bytes() as u64,
+        Source::Output(i) => outputs.get(i)?.bytes() as u64,
+        Source::Scratch(i) => *launch.scratch.get(i)?,
+        Source::Table(i) => launch.tables.get(i)?.len() as u64,
+    };
+    Some(bytes.next_multiple_of(16).max(16))
 }
 
 fn check_dispatch(dispatch: &Dispatch, reflection: &Reflection, tier: &Tier, problems: &mut Vec<String>) {
@@ -106,12 +115,14 @@ fn every_launch_is_valid_on_every_tier() {
             if run.dtype == DType::F16 && !tier.f16 {
                 continue;
             }
-            let launches = match run.case.op.launches(&io, &tier) {
+            let launches = match launches_within(&*run.case.op, &io, &tier) {
                 Ok(launches) if !launches.is_empty() => launches,
                 Ok(_) => {
                     problems.insert(format!("{} has no launch on {name}", run.id()));
                     continue;
                 }
+                // What this tier binds is less than some rows have.
+                Err(_) if name == SMALL_BINDINGS => continue,
                 Err(error) => {
                     problems.insert(format!("{} on {name}: {error}", run.id()));
                     continue;
@@ -129,8 +140,19 @@ fn every_launch_is_valid_on_every_tier() {
                         Err(error) => found.push(error.clone()),
                     }
                     for binding in &dispatch.bindings {
-                        if missing(launch, inputs.len(), outputs.len(), binding.source) {
+                        let packed = |pack: &Pack| binding.source == Source::Input(pack.input);
+                        let Some(whole) = bytes_of(launch, &inputs, &outputs, binding.source) else {
                             found.push(format!("{} is bound to {:?}", binding.name, binding.source));
+                            continue;
+                        };
+                        let bound = binding.range.as_ref().map_or(whole, |range| range.end - range.start);
+                        if bound > tier.limits.max_binding_bytes {
+                            found.push(format!("{} binds {bound} bytes", binding.name));
+                        }
+                        if binding.range.as_ref().is_some_and(|range| range.end > whole)
+                            && !launch.packs.iter().any(packed)
+                        {
+                            found.push(format!("{} ends behind {:?}", binding.name, binding.source));
                         }
                     }
                 }

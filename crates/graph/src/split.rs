@@ -67,14 +67,15 @@ pub fn launches_within(op: &dyn Op, io: &Io, tier: &Tier) -> Result<Vec<Launch>,
         Err(error) if largest > binding_limit(&tier.limits) => Some(error),
         Err(error) => return Err(error),
     };
-    match Plan::of(op, io, tier) {
-        Some(plan) => join::launches(&plan, op, io, tier),
-        None => Err(refused.unwrap_or_else(|| {
-            let limit = binding_limit(&tier.limits);
-            let reason = format!("the smallest part of its work needs bindings of more than {limit} bytes");
-            OpError::new(op.name(), io.inputs, reason)
-        })),
+    if let Some(plan) = Plan::of(op, io, tier) {
+        return join::launches(&plan, op, io, tier);
     }
+    let limit = binding_limit(&tier.limits);
+    let reason = refused.map_or_else(
+        || format!("the smallest part of its work needs bindings of more than {limit} bytes"),
+        |error| error.reason,
+    );
+    Err(OpError::new(op.name(), io.inputs, reason))
 }
 
 /// The launches that bind nothing larger than the device allows.

@@ -13,7 +13,7 @@ mod walk;
 use kiln_shaders::{self as shaders, Unit};
 
 use crate::ops::Matmul;
-use crate::{Io, Launch, Op, OpError, Spread, Step, TensorDesc, Tier};
+use crate::{Along, Independence, Io, Launch, Op, OpError, Spread, Step, TensorDesc, Tier};
 use parts::Part;
 use walk::WalkParams;
 
@@ -306,4 +306,13 @@ pub(crate) fn forward_extent(
         ));
     }
     Ok(((padded - reach - 1) / stride + 1, before))
+}
+
+/// Images, and without groups output channels, of which a weight has axis `axis`.
+pub(super) fn independence(io: &Io, groups: usize, axis: usize) -> Independence {
+    let mut axes = vec![Along::new([Some(0)], [Some(0)])];
+    if groups == 1 {
+        axes.push(Along::new([None, Some(axis)], [Some(io.outputs[0].rank() - 1)]));
+    }
+    Independence::Axes(axes)
 }

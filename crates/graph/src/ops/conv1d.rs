@@ -3,7 +3,7 @@
 use crate::ops::conv::{self, Axis, Plan, forward_extent, sums};
 use crate::ops::{Binary, conv2d};
 use crate::registry::{Case, Fill};
-use crate::{Builder, GraphError, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value};
+use crate::{Builder, GraphError, Independence, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value};
 
 /// Cross-correlation of sequences `[batch, length, channels]` with a weight `[out, in / groups, k]`, as PyTorch's
 /// `conv1d` on (batch, channels, length).
@@ -70,6 +70,10 @@ impl Op for Conv1d {
             (at < plan.input[1]).then_some(at)
         };
         sums::reference(&plan, inputs[0], inputs[1], out, |_, _| Some(0), column)
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        conv::independence(io, self.groups, 0)
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

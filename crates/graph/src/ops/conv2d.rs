@@ -4,7 +4,8 @@ use crate::ops::Binary;
 use crate::ops::conv::{self, Axis, Padding, Plan, forward_extent, sums};
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, Epilogue, GraphError, Io, Launch, Op, OpError, Spread, Step, Tensor, TensorDesc, Tier, Value,
+    Builder, Epilogue, GraphError, Independence, Io, Launch, Op, OpError, Spread, Step, Tensor, TensorDesc,
+    Tier, Value,
 };
 
 /// Cross-correlation of images `[batch, height, width, channels]` with a weight `[out, in / groups, kh, kw]`, as
@@ -117,6 +118,10 @@ impl Op for Conv2d {
             }
         });
         sums::reference(&plan, inputs[0], inputs[1], out, row, column)
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        conv::independence(io, self.groups, 0)
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -4,7 +4,8 @@ use crate::ops::Binary;
 use crate::ops::conv::{self, Axis, POSITIONS, Plan, sums};
 use crate::ops::conv2d;
 use crate::registry::{Case, Fill};
-use crate::{Builder, GraphError, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value};
+use crate::split::gcd;
+use crate::{Builder, GraphError, Independence, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value};
 
 /// Transposed convolution of images `[batch, height, width, channels]` with a weight `[in, out / groups, kh, kw]`, as
 /// PyTorch's `conv_transpose2d` on NCHW images: input pixel `i` adds its product with tap `t` to output
@@ -132,10 +133,6 @@ impl ConvTranspose2d {
     }
 }
 
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
 impl Op for ConvTranspose2d {
     fn name(&self) -> &'static str {
         "conv_transpose2d"
@@ -160,6 +157,10 @@ impl Op for ConvTranspose2d {
             }
         });
         sums::reference(&plan, inputs[0], inputs[1], out, row, column)
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        conv::independence(io, self.groups, 1)
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

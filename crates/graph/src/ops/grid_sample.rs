@@ -8,8 +8,8 @@ use crate::ops::spatial::{bind, groups, lanes, lanes_unit};
 use crate::ops::units;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, DType, Dispatch, GraphError, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier,
-    Value, params,
+    Along, Builder, DType, Dispatch, GraphError, Independence, Io, Kernel, Launch, Op, OpError, Source,
+    Tensor, TensorDesc, Tier, Value, params,
 };
 
 /// How pixels between pixels are made.
@@ -183,6 +183,11 @@ impl Op for GridSample {
             }
         });
         Ok(vec![Tensor::from_f64(out.shape, out.dtype, &result)?])
+    }
+
+    fn independence(&self, _: &Io) -> Independence {
+        let (first, channels) = (Some(0), Some(3));
+        Independence::Axes(vec![Along::new([first, first], [first]), Along::new([channels], [channels])])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

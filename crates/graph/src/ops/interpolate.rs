@@ -5,7 +5,9 @@ mod nearest;
 
 use crate::ops::resample::{self, Taps};
 use crate::registry::{Case, Fill};
-use crate::{Builder, DType, GraphError, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value};
+use crate::{
+    Builder, DType, GraphError, Independence, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier, Value,
+};
 use axis::Axis;
 
 /// How pixels between pixels are made.
@@ -181,6 +183,10 @@ impl Op for Interpolate {
         }
         let [rows, columns] = self.taps([rows, columns]);
         Ok(vec![resample::reference(x, &rows, &columns)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[1, 2])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -16,7 +16,8 @@ pub(crate) use walk::Walk;
 use crate::ops::Binary;
 use crate::registry::{Case, Fill};
 use crate::{
-    Builder, Epilogue, GraphError, Io, Launch, Op, OpError, Spread, Step, Tensor, TensorDesc, Tier, Value,
+    Along, Builder, Epilogue, GraphError, Independence, Io, Launch, Op, OpError, Spread, Step, Tensor,
+    TensorDesc, Tier, Value,
 };
 
 /// `a b` for `a` of shape `[..., M, K]` and `b` of shape `[..., K, N]`, or `[..., N, K]` with `transpose_b`.
@@ -143,6 +144,22 @@ impl Op for Matmul {
             }
         });
         Ok(vec![Tensor::from_f64(out.shape, out.dtype, &c)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        let (a, b, y) = (&io.inputs[0], &io.inputs[1], io.outputs[0].rank());
+        // A leading axis is that many from the end in every tensor, where a broadcast one is not cut.
+        let leading = (0..y - 2).map(|axis| {
+            let own = |desc: &TensorDesc| {
+                let own = (axis + desc.rank()).checked_sub(y).filter(|&own| own + 2 < desc.rank())?;
+                (desc.shape[own] != 1).then_some(own)
+            };
+            Along::new([own(a), own(b)], [Some(axis)])
+        });
+        let rows = Along::new([Some(a.rank() - 2)], [Some(y - 2)]);
+        let column = b.rank() - if self.transpose_b { 2 } else { 1 };
+        let columns = Along::new([None, Some(column)], [Some(y - 1)]);
+        Independence::Axes(leading.chain([rows, columns]).collect())
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::parts::{Part, PartIo, Plan};
+use super::parts::{Part, PartIo, Plan, in_one_stretch};
 use super::{alignment, bindable, binding_limit};
 use crate::ops::strided::{self, End, Walk};
 use crate::{Binding, Dispatch, Io, Launch, Op, OpError, Source, TensorDesc, Tier, strides};
@@ -193,10 +193,4 @@ impl Joined<'_> {
             tables.len() - 1
         })
     }
-}
-
-/// Whether a box of these extents lies in one stretch of a tensor of this shape.
-fn in_one_stretch(own: &[usize], shape: &[usize]) -> bool {
-    let first = own.iter().position(|&extent| extent != 1).unwrap_or(own.len());
-    own.iter().zip(shape).skip(first + 1).all(|(own, whole)| own == whole)
 }

@@ -65,35 +65,84 @@ impl Plan {
             Independence::Elements => Self::elements(io)?,
             Independence::Axes(axes) => Self::axes(axes, io)?,
         };
-        for cut in 0..plan.axes.len() {
-            // One step along the axes before, all along those behind.
-            plan.steps = plan.axes.iter().map(|axis| axis.extent).collect();
-            plan.steps[..cut].fill(1);
-            let mut fits = |steps: usize| {
-                plan.steps[cut] = steps;
-                plan.first(io).is_some_and(|part| !part.launches(op, tier).is_empty())
-            };
-            if !fits(1) {
-                continue;
-            }
-            let (mut most, mut too_many) = (1, plan.axes[cut].extent);
-            let mut fits = |steps: usize| {
-                plan.steps[cut] = steps;
-                plan.first(io).is_some_and(|part| !part.launches(op, tier).is_empty())
-            };
-            while most + 1 < too_many {
-                let middle = most + (too_many - most) / 2;
-                if fits(middle) {
-                    most = middle;
-                } else {
-                    too_many = middle;
+        let whole: Vec<usize> = plan.axes.iter().map(|axis| axis.extent).collect();
+        let mut candidates: Vec<Vec<usize>> = Vec::new();
+        for axis in 0..whole.len() {
+            // Every other axis whole; a range of the outermost one is likely one stretch of each tensor.
+            plan.steps = whole.clone();
+            if plan.lengthen(axis, op, io, tier) {
+                candidates.push(plan.steps.clone());
+                if axis == 0 {
+                    return Some(plan);
                 }
             }
-            let quantum = plan.quantum(cut, tier);
-            plan.steps[cut] = if most >= quantum { most / quantum * quantum } else { most };
-            return Some(plan);
         }
-        None
+        for axis in 1..whole.len() {
+            // One step along the axes before, all along those behind: ranges in one stretch.
+            plan.steps = whole.clone();
+            plan.steps[..axis].fill(1);
+            if plan.lengthen(axis, op, io, tier) {
+                candidates.push(plan.steps.clone());
+                // The same with more steps along the axes before: blocks, for what is read again for each part.
+                (0..axis).rev().for_each(|outer| {
+                    plan.lengthen(outer, op, io, tier);
+                });
+                candidates.push(plan.steps.clone());
+                break;
+            }
+        }
+        plan.steps = candidates.into_iter().min_by_key(|steps| plan.cost(steps, tier))?;
+        Some(plan)
+    }
+
+    /// Makes the parts as long along an axis as they may be, or says that not even one step fits.
+    fn lengthen(&mut self, axis: usize, op: &dyn Op, io: &Io, tier: &Tier) -> bool {
+        let extent = self.axes[axis].extent;
+        let mut fits = |steps: usize| {
+            self.steps[axis] = steps;
+            self.first(io).is_some_and(|part| !part.launches(op, tier).is_empty())
+        };
+        if !fits(1) {
+            return false;
+        }
+        let (mut most, mut too_many) = (1, extent + 1);
+        while most + 1 < too_many {
+            let middle = most + (too_many - most) / 2;
+            if fits(middle) {
+                most = middle;
+            } else {
+                too_many = middle;
+            }
+        }
+        let quantum = self.quantum(axis, tier);
+        self.steps[axis] = if most < extent && most >= quantum { most / quantum * quantum } else { most };
+        true
+    }
+
+    /// Bytes that parts of these steps read and write, those that are moved through scratch three times.
+    fn cost(&self, steps: &[usize], tier: &Tier) -> u64 {
+        let alignment = alignment(&tier.limits) as usize;
+        let parts: usize =
+            self.axes.iter().zip(steps).map(|(axis, steps)| axis.extent.div_ceil(*steps)).product();
+        let tensor = |desc: &TensorDesc, axes: Vec<Option<usize>>| {
+            let (mut own, strides) = (desc.shape.clone(), strides(&desc.shape));
+            let mut aligned = true;
+            for (at, &steps) in axes.into_iter().zip(steps) {
+                if let Some(at) = at.filter(|&at| steps < desc.shape[at]) {
+                    own[at] = steps;
+                    aligned &= (strides[at] * steps * desc.dtype.size()).is_multiple_of(alignment);
+                }
+            }
+            let bytes = (own.iter().product::<usize>() * desc.dtype.size()) as u64;
+            if aligned && in_one_stretch(&own, &desc.shape) { bytes } else { 3 * bytes }
+        };
+        let inputs = self.inputs.iter().enumerate().map(|(i, desc)| {
+            tensor(desc, self.axes.iter().map(|axis| axis.inputs.get(i).copied().flatten()).collect())
+        });
+        let outputs = self.outputs.iter().enumerate().map(|(i, desc)| {
+            tensor(desc, self.axes.iter().map(|axis| axis.outputs.get(i).copied().flatten()).collect())
+        });
+        (parts as u64).saturating_mul(inputs.chain(outputs).sum())
     }
 
     /// The op on flat tensors: axes that every tensor walks alike are one.
@@ -242,4 +291,10 @@ impl Plan {
         let constant = (0..inputs.len()).map(|i| io.is_constant(i) && whole(i)).collect();
         Some(PartIo { inputs, outputs, constant, epilogue })
     }
+}
+
+/// Whether a box of these extents lies in one stretch of a tensor of this shape.
+pub(super) fn in_one_stretch(own: &[usize], shape: &[usize]) -> bool {
+    let first = own.iter().position(|&extent| extent != 1).unwrap_or(own.len());
+    own.iter().zip(shape).skip(first + 1).all(|(own, whole)| own == whole)
 }

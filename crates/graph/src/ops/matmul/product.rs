@@ -8,6 +8,7 @@ use kiln_shaders::{self as shaders, Unit};
 use super::panels::{self, PANEL};
 use super::{Extents, Matmul, Walk};
 use crate::ops::units;
+use crate::split::{binding_limit, gcd, lcm};
 use crate::{Dispatch, Io, Kernel, Launch, Pack, Source, Spread, Step, Tier, params};
 
 params! {
@@ -191,7 +192,10 @@ impl<'a> Product<'a> {
         } else {
             dispatch.bind_range("a", Source::Input(0), range(&slab.rows, e.k * bytes))
         };
-        if slab.columns.len() == e.n {
+        // Panels take more than the tensor: with a range, they are seen to where they are too large.
+        let panels_fit =
+            (e.n.div_ceil(PANEL) * self.panel_bytes()) as u64 <= binding_limit(&self.tier.limits);
+        if slab.columns.len() == e.n && (panels_fit || !self.packed) {
             dispatch.bind("b", Source::Input(1))
         } else if self.packed {
             let panels = slab.columns.start / PANEL..slab.columns.end.div_ceil(PANEL);
@@ -279,14 +283,6 @@ impl<'a> Product<'a> {
 /// The bytes of a range of units. The end is that of a whole vector: buffers are padded to one.
 fn range(units: &Range<usize>, unit_bytes: usize) -> Range<u64> {
     (units.start * unit_bytes) as u64..(units.end * unit_bytes).next_multiple_of(16) as u64
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-fn lcm(a: usize, b: usize) -> usize {
-    a / gcd(a, b).max(1) * b
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::window::{Stride, Window, adaptive};
 use super::{image, pooled};
 use crate::ops::resample::{self, Taps};
-use crate::{Io, Launch, Op, OpError, Tensor, TensorDesc, Tier};
+use crate::{Independence, Io, Launch, Op, OpError, Tensor, TensorDesc, Tier};
 
 /// The mean of each window of `x` of shape `[N, H, W, C]`; `torch.nn.functional.avg_pool2d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,6 +107,10 @@ impl Op for AvgPool2d {
         Ok(vec![resample::reference(inputs[0], &rows, &columns)?])
     }
 
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[1, 2])
+    }
+
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
         let [rows, columns] = self.taps(&io.inputs[..1])?;
         resample::launches(&io.inputs[0], &io.outputs[0], &rows, &columns, tier)
@@ -150,6 +154,10 @@ impl Op for AdaptiveAvgPool2d {
     fn reference(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
         let [rows, columns] = self.taps(&[inputs[0].desc()])?;
         Ok(vec![resample::reference(inputs[0], &rows, &columns)?])
+    }
+
+    fn independence(&self, io: &Io) -> Independence {
+        Independence::except(io, &[1, 2])
     }
 
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {

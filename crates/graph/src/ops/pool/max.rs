@@ -8,7 +8,9 @@ use super::{image, pooled};
 use crate::ops::slabs::{self, Rows};
 use crate::ops::spatial::{bind, groups, lanes, lanes_unit, words};
 use crate::ops::units;
-use crate::{DType, Dispatch, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, params};
+use crate::{
+    DType, Dispatch, Independence, Io, Kernel, Launch, Op, OpError, Source, Tensor, TensorDesc, Tier, params,
+};
 
 /// The largest pixel of each window of `x` of shape `[N, H, W, C]`, for each channel;
 /// `torch.nn.functional.max_pool2d`.
@@ -267,6 +269,10 @@ macro_rules! max_op {
 
             fn reference(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
                 self.windows(&[inputs[0].desc()])?.reference($name, inputs[0])
+            }
+
+            fn independence(&self, io: &Io) -> Independence {
+                Independence::except(io, &[1, 2])
             }
 
             fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError> {
