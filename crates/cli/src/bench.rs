@@ -11,8 +11,8 @@ use anyhow::{Result, bail};
 use kiln::engine::{CompileOptions, Gpu, Precision, Profile, Session};
 use kiln::graph::random::SplitMix64;
 use kiln::graph::{DType, Graph, Tensor};
-use kiln::models::Device;
 use kiln::models::image::Picture;
+use kiln::models::{Device, ModelProfile};
 use serde_json::{Value as Json, json};
 
 use crate::Outcome;
@@ -240,7 +240,10 @@ fn bench_model(model: &str, gpu: &Gpu, precision: PrecisionKind, peak: &Peak) ->
     }
     let profiled = classifier.profile_blocking(&picture);
     progress.finish_and_clear();
-    let Some((profile, memory)) = profiled? else { bail!("only a GPU can be measured") };
+    let Some(ModelProfile { profile, memory, compile }) = profiled? else {
+        bail!("only a GPU can be measured")
+    };
+    crate::profile::show_compile(&compile);
     let kernels = Measured::of(&profile);
     say!("first picture, with compilation {:>10.1} ms", first * 1e3);
     say!("a picture, processed and read   {:>10.2} ms", whole * 1e3);
@@ -252,6 +255,10 @@ fn bench_model(model: &str, gpu: &Gpu, precision: PrecisionKind, peak: &Peak) ->
     json["model"] = json!(model);
     json["first_seconds"] = json!(first);
     json["picture_seconds"] = json!(whole);
+    json["compile_seconds"] = json!({
+        "weights": compile.weights, "packing": compile.packing, "pipelines": compile.pipelines,
+        "tuning": compile.tuning,
+    });
     json["memory_bytes"] = json!(memory.total());
     Ok(json)
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use kiln::engine::{MemoryReport, Precision, Profile};
+use kiln::engine::{CompileTimes, MemoryReport, Precision, Profile};
 use kiln::models::image::Picture;
-use kiln::models::{Classifier, Device};
+use kiln::models::{Classifier, Device, ModelProfile};
 
 use crate::Outcome;
 use crate::bundled::{self, MODEL_HELP, read_picture};
@@ -39,7 +39,10 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
     let progress = spinner("compiling and running");
     let result = classifier.profile_blocking(&picture);
     progress.finish_and_clear();
-    let Some((profile, memory)) = result? else { bail!("only a GPU can be profiled") };
+    let Some(ModelProfile { profile, memory, compile }) = result? else {
+        bail!("only a GPU can be profiled")
+    };
+    show_compile(&compile);
     if args.precision == PrecisionKind::F16 {
         say!("{}", kept_line(&classifier));
     }
@@ -55,6 +58,20 @@ pub fn kept_line(classifier: &Classifier) -> String {
         [] => "every tensor stayed within f16's range".into(),
         kept => format!("in f32, since a tensor left f16's range: {}", kept.join(", ")),
     }
+}
+
+/// Ops that are matrix products in the main, whose time a model cannot do without.
+const PRODUCTS: [&str; 4] = ["matmul", "conv1d", "conv2d", "conv_transpose2d"];
+
+pub fn show_compile(times: &CompileTimes) {
+    say!(
+        "compiled in {:.2} s: pipelines {:.2} s, packing and upload {:.2} s, reading or making weights {:.2} s, tuning {:.2} s",
+        times.total(),
+        times.pipelines,
+        times.packing,
+        times.weights,
+        times.tuning
+    );
 }
 
 /// Sum of some rows.
@@ -84,6 +101,16 @@ fn show(profile: &Profile) {
     let clock =
         if profile.timestamps { "the device's clock" } else { "the host's clock, a submit a dispatch" };
     say!("{:.3} ms by {clock}", profile.seconds() * 1e3);
+    let products: f64 =
+        by_op.iter().filter(|(op, _)| PRODUCTS.contains(&op.as_str())).map(|(_, sum)| sum.seconds).sum();
+    if products > 0.0 {
+        let (ms, ratio) = (products * 1e3, profile.seconds() / products);
+        let named: Vec<&str> = PRODUCTS.into_iter().filter(|op| by_op.contains_key(*op)).collect();
+        say!(
+            "{ms:.3} ms of them in products ({}): the whole takes {ratio:.2}x its products",
+            named.join(", ")
+        );
+    }
     for (title, sums) in [("by op", by_op), ("by op, launch and shapes", by_shape)] {
         say!("\n{title}");
         say!("{:>10} {:>6} {:>5} {:>9} {:>8}", "ms", "share", "runs", "GFLOP/s", "GB/s");

@@ -206,6 +206,40 @@ fn weights_of_another_model_are_refused_by_name() {
     refuses_model(&folder, &["vit.layernorm.weight", "NaN"]);
 }
 
+/// The model without its weights, but with a recipe for all of them except `left_out`.
+fn by_recipe(left_out: &str) -> TempDir {
+    let folder = copy();
+    let file = folder.path().join("model.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Map<String, Json> = serde_json::from_slice(&bytes[8..8 + len]).unwrap();
+    let tensors = header.iter().filter(|(name, _)| *name != "__metadata__" && *name != left_out);
+    let weights: Vec<Json> = tensors
+        .map(|(name, about)| json!({"name": name, "shape": about["shape"], "scale": 0.1, "offset": 0.0}))
+        .collect();
+    let manifest = json!({"case": "t", "seed": 1, "weights": {"model.safetensors": weights}});
+    std::fs::write(folder.path().join("manifest.json"), manifest.to_string()).unwrap();
+    folder
+}
+
+#[test]
+fn weights_may_be_made_by_a_recipe() {
+    let folder = by_recipe("");
+    let picture = sample("digit-1621-one.png");
+    let output = run(&["classify", text(folder.path()), &picture, "--device", "cpu", "--json"]);
+    let report: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["results"][0]["top"].as_array().unwrap().len(), 5);
+    // What computes nothing has its times and its memory too.
+    let shown = stdout(&run(&["profile", text(folder.path()), "--adapter", "noop"]));
+    for part in ["compiled in", "packing and upload", "in products (matmul): the whole takes", "are alive at once"] {
+        assert!(shown.contains(part), "{part:?} is missing: {shown}");
+    }
+    refuses_model(&by_recipe("classifier.bias"), &["manifest.json", "missing: classifier.bias"]);
+    std::fs::write(folder.path().join("manifest.json"), "{").unwrap();
+    refuses_model(&folder, &["manifest.json", "no JSON"]);
+}
+
 /// A JPEG's bytes with an EXIF orientation.
 fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();

@@ -4,6 +4,7 @@
 //! weights, pipelines, bind groups) and runs it. The core is async; native targets have `*_blocking` wrappers.
 #![deny(missing_docs)]
 
+mod clock;
 mod compile;
 mod error;
 mod faults;
@@ -18,6 +19,7 @@ mod session;
 pub mod suite;
 mod tuning;
 
+pub use clock::CompileTimes;
 pub use error::Error;
 pub use gpu::{AdapterReport, Gpu};
 pub use kiln_graph::Tier;

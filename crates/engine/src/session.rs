@@ -8,7 +8,7 @@ use kiln_graph::{DType, Graph, GraphError, Tensor, WeightSource, passes};
 use crate::compile::{Compiled, GUARD, Instruction, compile};
 use crate::profile::{Profile, ProfileRow};
 use crate::run::{SUBMIT_SECONDS, estimate, write};
-use crate::{CompileOptions, Error, Gpu, Precision};
+use crate::{CompileOptions, CompileTimes, Error, Gpu, Precision};
 
 /// Stops a run between submits, from any thread.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +95,11 @@ impl Session {
     /// Bytes held on the device.
     pub fn memory(&self) -> MemoryReport {
         self.compiled.memory
+    }
+
+    /// Where compiling it spent its time.
+    pub fn compile_times(&self) -> CompileTimes {
+        self.compiled.times
     }
 
     /// Number of dispatches of a run.

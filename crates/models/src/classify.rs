@@ -17,7 +17,7 @@ mod rollout;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kiln_engine::{MemoryReport, Precision, Profile};
+use kiln_engine::{CompileTimes, MemoryReport, Precision, Profile};
 use kiln_graph::Tensor;
 use serde_json::Value as Json;
 
@@ -55,6 +55,17 @@ struct Key {
     batch: usize,
     size: [usize; 2],
     attention: bool,
+}
+
+/// Where a model's time and memory go.
+#[derive(Clone, Debug)]
+pub struct ModelProfile {
+    /// Each node of a run.
+    pub profile: Profile,
+    /// Bytes on the device.
+    pub memory: MemoryReport,
+    /// What came before the first run.
+    pub compile: CompileTimes,
 }
 
 /// What a classifier says of a picture.
@@ -295,7 +306,7 @@ impl Classifier {
 
     /// Compiles for one picture and times each node of a run; `None` on the CPU reference.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn profile_blocking(&mut self, picture: &Picture) -> Result<Option<(Profile, MemoryReport)>, Error> {
+    pub fn profile_blocking(&mut self, picture: &Picture) -> Result<Option<ModelProfile>, Error> {
         pollster::block_on(async {
             let pixels = self.processor.pixel_values(picture);
             let &[_, _, height, width] = pixels.shape() else { return Ok(None) };
@@ -307,7 +318,8 @@ impl Classifier {
             prepared.runner.run(&[("pixel_values", input.clone())]).await?;
             let Some(session) = prepared.runner.session() else { return Ok(None) };
             let profile = session.profile(&[("pixel_values", input)]).await?;
-            Ok(Some((profile, session.memory())))
+            let (memory, compile) = (session.memory(), session.compile_times());
+            Ok(Some(ModelProfile { profile, memory, compile }))
         })
     }
 

@@ -13,7 +13,7 @@ pub mod verify;
 pub mod vit;
 pub mod weights;
 
-pub use classify::{Classification, Classifier};
+pub use classify::{Classification, Classifier, ModelProfile};
 pub use error::Error;
 pub use runner::{Device, Runner};
 pub use taps::Taps;

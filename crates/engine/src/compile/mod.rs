@@ -16,7 +16,8 @@ use kiln_graph::{ConstantFolder, Graph, Launch, Node, Value, WeightSource};
 use self::pipelines::{build_pipelines, distinct_kernels};
 use self::steps::Builder;
 use self::upload::STORAGE;
-use crate::{CompileOptions, Error, Gpu};
+use crate::clock::{Stopwatch, TimedWeights};
+use crate::{CompileOptions, CompileTimes, Error, Gpu};
 
 /// Bytes of sentinel on each side of a guarded buffer: the largest offset alignment that WebGPU allows.
 pub(crate) const GUARD: u64 = 256;
@@ -91,6 +92,7 @@ pub(crate) struct Compiled {
     /// Pooled buffers with the bytes each of them is bound for; guarded ones have sentinels around those.
     pub pool: Vec<(wgpu::Buffer, u64)>,
     pub memory: crate::MemoryReport,
+    pub times: CompileTimes,
     /// What constants in f16 hold beyond its range.
     pub excess: HashMap<Value, Excess>,
 }
@@ -132,6 +134,7 @@ pub(crate) async fn compile(
     options: &CompileOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Compiled, Error> {
+    let (watch, weights) = (Stopwatch::start(), TimedWeights::new(weights));
     let mut compiler = Compiler {
         gpu,
         graph,
@@ -139,15 +142,22 @@ pub(crate) async fn compile(
         constant: graph.constants(),
         root: Vec::new(),
         regions: HashMap::new(),
-        folder: ConstantFolder::new(graph, weights),
+        folder: ConstantFolder::new(graph, &weights),
         weight_bytes: 0,
         other_bytes: 0,
         pending: 0,
     };
     compiler.find_roots();
     compiler.take_over_states();
+    let choosing = Stopwatch::start();
     let steps = compiler.choose_launches().await?;
-    compiler.compile(steps, progress).await
+    let tuning = choosing.seconds();
+    let mut compiled = compiler.compile(steps, progress).await?;
+    let times = &mut compiled.times;
+    times.tuning = tuning;
+    times.weights = weights.seconds();
+    times.packing = watch.seconds() - times.tuning - times.weights - times.pipelines;
+    Ok(compiled)
 }
 
 impl<'a> Compiler<'a> {
@@ -160,7 +170,9 @@ impl<'a> Compiler<'a> {
         self.check_sizes(&steps)?;
         let kernels = distinct_kernels(&steps);
         let total = kernels.len() + steps.len();
+        let watch = Stopwatch::start();
         build_pipelines(self.gpu, &kernels, &mut |done| progress(done, total)).await?;
+        let times = CompileTimes { pipelines: watch.seconds(), ..Default::default() };
         let guard = if self.options.guard { GUARD } else { 0 };
         let mut pool = Vec::new();
         for &bytes in &placement.placement.buffers {
@@ -226,6 +238,7 @@ impl<'a> Compiler<'a> {
             staging,
             pool,
             memory,
+            times,
             excess: self.folder.excess(),
         })
     }
