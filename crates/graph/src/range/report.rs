@@ -99,7 +99,8 @@ struct Finder<'a> {
 impl Finder<'_> {
     fn faulty(&self, value: Value) -> bool {
         let excess = self.excess[value.index()];
-        !excess.is_none() && !(self.masks[value.index()] && excess.is_negative())
+        let hides = self.masks[value.index()] && excess.is_negative();
+        !(excess.is_none() || hides)
     }
 
     fn producer(&self, value: Value) -> Option<(&Node, usize)> {
