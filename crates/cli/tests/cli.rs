@@ -232,7 +232,9 @@ fn weights_may_be_made_by_a_recipe() {
     assert_eq!(report["results"][0]["top"].as_array().unwrap().len(), 5);
     // What computes nothing has its times and its memory too.
     let shown = stdout(&run(&["profile", text(folder.path()), "--adapter", "noop"]));
-    for part in ["compiled in", "packing and upload", "in products (matmul): the whole takes", "are alive at once"] {
+    for part in
+        ["compiled in", "packing and upload", "in products (matmul): the whole takes", "are alive at once"]
+    {
         assert!(shown.contains(part), "{part:?} is missing: {shown}");
     }
     refuses_model(&by_recipe("classifier.bias"), &["manifest.json", "missing: classifier.bias"]);
