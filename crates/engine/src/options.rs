@@ -63,8 +63,9 @@ pub enum Checks {
 pub enum Tuning {
     /// By what was measured on this device before; elsewhere the best guess.
     Cached,
-    /// The same, and what was not measured yet is tried out while a graph is compiled, for about so long: a candidate
-    /// that probably takes longer than what is left is not begun. Browsers have no clock, and only look up.
+    /// The same, and what was not measured yet is tried out while a graph is compiled, for so long: a candidate that
+    /// probably takes longer than what is left is not begun, so that one at most, an unexpectedly slow one, overruns
+    /// it. Browsers have no clock, and only look up.
     Budget(Duration),
 }
 

@@ -3,6 +3,7 @@
 //! What was measured is kept by key (op, attributes, shapes, types, constness, epilogue) in a file a device, driver and
 //! version of Kiln; tables in the same form can be shipped. Trials run one node at a time on made-up inputs. They need a
 //! clock, so that browsers only look choices up.
+#![cfg_attr(target_arch = "wasm32", allow(dead_code))]
 
 mod choices;
 mod key;

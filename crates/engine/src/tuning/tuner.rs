@@ -10,6 +10,9 @@ use crate::{Error, Gpu};
 
 /// Bytes of inputs and outputs of a node that is tried at most: a trial holds them once more, on both sides.
 const MAX_BYTES: u64 = 256 << 20;
+/// Estimated seconds of a run of a node that is tried at most on a GPU: a candidate fifty times slower than that still
+/// ends before watchdogs reset the device, after two seconds.
+const MAX_SECONDS: f64 = 0.02;
 /// Seconds that a driver takes for a pipeline, about.
 const BUILD_SECONDS: f64 = 0.03;
 /// The same in software, which compiles for the CPU at full optimisation.
@@ -37,10 +40,13 @@ impl<'a> Budget<'a> {
     }
 }
 
+fn is_software(gpu: &Gpu) -> bool {
+    gpu.info().device_type == wgpu::DeviceType::Cpu
+}
+
 /// Rough seconds of trying one launch.
 fn estimate(gpu: &Gpu, offer: &Offer) -> f64 {
-    let software = gpu.info().device_type == wgpu::DeviceType::Cpu;
-    let build = if software { SOFTWARE_BUILD_SECONDS } else { BUILD_SECONDS };
+    let build = if is_software(gpu) { SOFTWARE_BUILD_SECONDS } else { BUILD_SECONDS };
     build + RUNS as f64 * seconds(gpu, offer.flops, offer.bytes) + offer.bytes as f64 / HOST_BYTES
 }
 
@@ -49,7 +55,11 @@ pub(crate) async fn tune(gpu: &Gpu, offers: &[Offer<'_>], budget: Budget<'_>) ->
     // Alike nodes are tried once; what takes most of the model's time comes first.
     let mut weights: HashMap<&str, f64> = HashMap::new();
     let mut wanted: Vec<&Offer> = Vec::new();
-    for offer in offers.iter().filter(|offer| offer.launches.len() > 1 && offer.bytes <= MAX_BYTES) {
+    let small = |offer: &&Offer| {
+        offer.bytes <= MAX_BYTES
+            && (is_software(gpu) || seconds(gpu, offer.flops, offer.bytes) <= MAX_SECONDS)
+    };
+    for offer in offers.iter().filter(|offer| offer.launches.len() > 1).filter(small) {
         if gpu.choices.entry(&offer.key).is_some_and(|entry| entry.covers(&offer.names())) {
             continue;
         }
