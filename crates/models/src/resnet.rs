@@ -10,7 +10,7 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-use kiln_graph::ops::{Conv2d, MaxPool2d};
+use kiln_graph::ops::{Conv2d, MaxPool2d, Unary};
 use kiln_graph::{Builder, DType, Graph, GraphError, Value};
 
 pub use config::{Block, Config, Stage};
@@ -142,7 +142,8 @@ impl ResNet {
     ) -> Result<Value, GraphError> {
         let config = &self.config;
         let Stage { width, groups, channels, .. } = config.stages[stage];
-        let act = |b: &mut Builder, x| b.unary(config.hidden_act, x);
+        // transformers' inner convolutions do not ask what the activation is to be.
+        let act = |b: &mut Builder, x| b.unary(Unary::Relu, x);
         let name = |i| self.names.conv(stage, block, i);
         let wide = |dilation: usize| Conv2d::default().padding(dilation).dilation(dilation);
         let point = Conv2d::default();
@@ -171,7 +172,7 @@ impl ResNet {
             x
         };
         let sum = b.add(y, shortcut)?;
-        let y = act(b, sum)?;
+        let y = b.unary(config.hidden_act, sum)?;
         // A basic block begins with a convolution that looks around.
         if config.block == Block::Basic { within(b, frames[1], y) } else { Ok(y) }
     }

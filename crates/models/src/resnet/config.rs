@@ -41,13 +41,13 @@ pub struct Config {
     pub block: Block,
     /// The stages.
     pub stages: [Stage; 4],
-    /// The activation.
+    /// The activation of the stem and behind blocks; within them it is always ReLU.
     pub hidden_act: Unary,
     /// Whether the first stage halves rows and columns too.
     pub downsample_in_first_stage: bool,
     /// Whether bottlenecks halve in their first convolution, as in the paper, instead of in the 3x3 one.
     pub downsample_in_bottleneck: bool,
-    /// Ratio of the image's rows to the last stage's: 32, or 16 or 8 where later stages are dilated instead (DC5).
+    /// Ratio of the image's rows to the last stage's: 32 (64 where all stages halve), or 16 or 8 where later stages are dilated instead (DC5).
     pub output_stride: usize,
     /// Classes; 0 for no classifier.
     pub num_labels: usize,
@@ -150,6 +150,7 @@ impl Config {
         config.embedding_size = json.size("embedding_size")?.unwrap_or(64);
         config.hidden_act = json.activation("hidden_act")?.unwrap_or(Unary::Relu);
         config.downsample_in_first_stage = json.flag("downsample_in_first_stage")?.unwrap_or(false);
+        config.output_stride = if config.downsample_in_first_stage { 64 } else { 32 };
         config.downsample_in_bottleneck = json.flag("downsample_in_bottleneck")?.unwrap_or(false);
         let labels = json.0.get("id2label").and_then(Json::as_object).map(serde_json::Map::len);
         config.num_labels = labels.or(json.size("num_labels")?).unwrap_or(2);
