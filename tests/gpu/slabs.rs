@@ -32,9 +32,9 @@ const fn family(family: &'static str, limit: u64, cut: usize, refused: usize) ->
 const EXPECTED: &[Expected] = &[
     family("matmul", 16 << 10, 92, 0),
     family("conv1d", 4096, 5, 1),
-    family("conv2d", 4096, 16, 10),
-    family("conv_transpose2d", 4096, 24, 0),
-    family("attention", 16384, 22, 18),
+    family("conv2d", 8192, 13, 0),
+    family("conv_transpose2d", 8192, 3, 0),
+    family("attention", 16384, 17, 12),
     family("kv_cache", 256, 8, 0),
     family("binary", 1024, 16, 0),
     family("cast", 256, 1, 0),
@@ -47,8 +47,8 @@ const EXPECTED: &[Expected] = &[
     family("l2_normalize", 2048, 5, 1),
     family("layer_norm", 1024, 38, 5),
     family("softmax", 1024, 32, 6),
-    family("grid_sample", 1024, 36, 0),
-    family("interpolate", 1024, 44, 10),
+    family("grid_sample", 1024, 18, 0),
+    family("interpolate", 1024, 32, 2),
     family("max_unpool", 512, 3, 0),
     family("pool", 1024, 22, 2),
     family("concat", 256, 6, 0),
@@ -84,7 +84,7 @@ fn check(expected: &Expected) -> Result<(), Failed> {
     let gpu = open(limit)?;
     let family = FAMILIES.iter().find(|family| family.name == name).ok_or("there is no such family")?;
     let (mut cut, mut refused, mut failures) = (0, Vec::new(), Vec::new());
-    for case in (family.cases)() {
+    for case in (family.cases)().into_iter().filter(|case| !case.full) {
         for &dtype in case.dtypes.iter().filter(|&&dtype| dtype == DType::F32 || gpu.tier().f16) {
             let descs: Vec<_> = case.tensors(dtype)?.iter().map(|tensor| tensor.desc()).collect();
             let outputs = case.op.infer(&descs[..descs.len() - case.epilogue.operands()])?;

@@ -102,7 +102,7 @@ fn fitting(mut launches: Vec<Launch>, io: &Io, tier: &Tier) -> Vec<Launch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{Binary, Softmax, Unary};
+    use crate::ops::{Binary, CacheAppend, Matmul, Softmax, Unary};
     use crate::{DType, Epilogue, Spread, Step, TensorDesc};
 
     fn tier(limit: u64) -> Tier {
@@ -181,5 +181,33 @@ mod tests {
         for binding in cut.dispatches.iter().flat_map(|dispatch| &dispatch.bindings) {
             assert!(matches!(binding.source, Source::Scratch(_)) || binding.range.is_some());
         }
+    }
+
+    #[test]
+    fn products_are_cut_into_blocks_where_neither_operand_fits() {
+        let op = Matmul { transpose_b: false };
+        let cut = launch(&op, &[&[512, 64], &[64, 512]], Epilogue::NONE, 32 << 10).unwrap();
+        // 128 columns of b fit and 64 x 128 results: not 512 times a row of a with all of b, part by part.
+        let blocks = cut.dispatches.iter().filter(|d| d.bindings.iter().any(|b| b.name == "a")).count();
+        assert!((16..=64).contains(&blocks), "{blocks} blocks");
+    }
+
+    #[test]
+    fn what_an_op_leaves_is_moved_there_and_back() {
+        // Rows of 65 elements of two images, neither at an offset that a binding may have.
+        let shapes = [TensorDesc::new([2, 3, 65], DType::F32), TensorDesc::new([2, 1, 65], DType::F32)];
+        let inputs = [&shapes[..], &[TensorDesc::new([], DType::U32)]].concat();
+        let outputs = CacheAppend.infer(&inputs).unwrap();
+        let io = Io { inputs: &inputs, outputs: &outputs, constant: &[], epilogue: Epilogue::NONE };
+        let cut = launches_within(&CacheAppend, &io, &tier(1024)).unwrap().swap_remove(0);
+        let ends = |dispatch: &crate::Dispatch| {
+            let at = |name: &str| dispatch.bindings.iter().find(|b| b.name == name).map(|b| b.source);
+            (at("x"), at("y"))
+        };
+        let moves: Vec<_> = cut.dispatches.iter().map(ends).collect();
+        assert!(moves.iter().any(|(from, _)| *from == Some(Source::Output(0))), "{moves:?}");
+        assert!(moves.iter().any(|(_, to)| *to == Some(Source::Output(0))), "{moves:?}");
+        // The cache itself is not read: its bytes are in the output already.
+        assert!(moves.iter().all(|(from, _)| *from != Some(Source::Input(0))), "{moves:?}");
     }
 }
