@@ -211,8 +211,21 @@ impl Plan {
             inputs.extend(io.inputs[own..].iter().map(operand));
             Axis { extent, inputs, outputs: along.outputs }
         });
-        Some(Self {
-            axes: axes.collect(),
+        let axes: Vec<Axis> = axes.collect();
+        // What an op of another crate says may be wrong.
+        let has = |desc: &TensorDesc, own: usize, axis: &Axis| desc.shape.get(own) == Some(&axis.extent);
+        let sound = axes.iter().all(|axis| {
+            let outputs = (0..io.outputs.len()).map(|i| axis.outputs.get(i).copied().flatten());
+            let mut inputs = io.inputs.iter().zip(&axis.inputs);
+            inputs.all(|(desc, own)| own.is_none_or(|own| has(desc, own, axis)))
+                && io
+                    .outputs
+                    .iter()
+                    .zip(outputs)
+                    .all(|(desc, own)| own.is_some_and(|own| has(desc, own, axis)))
+        });
+        sound.then(|| Self {
+            axes,
             steps: Vec::new(),
             inputs: io.inputs.to_vec(),
             outputs: io.outputs.to_vec(),
