@@ -133,7 +133,7 @@ fn decoder_block() -> Result<Graph, Failed> {
     let y = b.silu(y)?;
     let y = b.add(x, y)?;
     let y = b.upsample_nearest_2x(y)?;
-    let y = b.permute(y, &[0, 3, 1, 2])?;
+    let y = b.permute(y, [0, 3, 1, 2])?;
     let y = b.softmax(y, 1)?;
     b.output("y", y)?;
     let table = b.constant(numbers(&[300, 16], 4.0)?);
