@@ -1,6 +1,6 @@
 //! Attention next to a matrix product of 1024^3 in the same run, since only their ratio says much.
 //!
-//! `cargo bench --bench attention`. A throughput of 1 Gelem/s is 1 GFLOP/s, a multiply-add counted as two. Every run reads
+//! `cargo bench -p kiln-tests --bench attention`. A throughput of 1 Gelem/s is 1 GFLOP/s, a multiply-add counted as two. Every run reads
 //! the result back.
 
 use std::collections::HashMap;

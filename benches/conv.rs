@@ -1,7 +1,7 @@
 //! Convolutions next to a matrix product of 1024^3 in one run: the ratio of their rates says how much of what the device
 //! does for products a convolution gets.
 //!
-//! `cargo bench --bench conv`. A throughput of 1 Gelem/s is 1 GFLOP/s, a multiply-add counted as two. Every run reads
+//! `cargo bench -p kiln-tests --bench conv`. A throughput of 1 Gelem/s is 1 GFLOP/s, a multiply-add counted as two. Every run reads
 //! the result back.
 
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! Matrix products: the naive kernel and the launch that Kiln chooses, in one run, since only their ratio says much.
 //!
-//! `cargo bench --bench matmul`. A throughput of 1 Gelem/s is 1 GFLOP/s, a multiply-add counted as two. Every run reads
+//! `cargo bench -p kiln-tests --bench matmul`. A throughput of 1 Gelem/s is 1 GFLOP/s, a multiply-add counted as two. Every run reads
 //! the result back, which is the same for both.
 
 use std::collections::HashMap;

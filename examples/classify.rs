@@ -1,6 +1,6 @@
 //! What a picture shows, by a ViT.
 //!
-//! `cargo run --release --example classify [FOLDER PICTURE]`; without arguments the bundled digits model looks at a seven.
+//! `cargo run --release -p kiln-tests --example classify [FOLDER PICTURE]`; without arguments the bundled digits model looks at a seven.
 
 use anyhow::Result;
 use kiln::engine::{Gpu, GpuOptions, Precision};

@@ -1,6 +1,6 @@
 //! An op of one's own, with its own WGSL, from outside of Kiln's crates: the Mandelbrot set as a tensor.
 //!
-//! `cargo run --release --example custom_op`
+//! `cargo run --release -p kiln-tests --example custom_op`
 
 use std::collections::HashMap;
 
