@@ -222,7 +222,7 @@ pub fn measure(gpu: &Gpu, graph: &Graph, precision: Precision, launch: Option<&s
 
 fn bench_model(model: &str, gpu: &Gpu, precision: PrecisionKind, peak: &Peak) -> Result<Json> {
     let mut classifier = bundled::classifier(model, Device::Gpu(gpu.clone()), Precision::from(precision))?;
-    let [height, width] = classifier.model().config().image_size;
+    let [height, width] = classifier.model().image_size();
     let picture = Picture::new(width, height, vec![128; width * height * 3])?;
     let progress = spinner("compiling and running");
     let start = Instant::now();

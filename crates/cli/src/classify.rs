@@ -97,7 +97,7 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
     if let (Some(pending), false) = (attention, tiles.is_empty()) {
         let page = match &tiles[..] {
             [tile] => tile.picture.clone(),
-            _ => gallery(&tiles, tiles.len().isqrt().max(4), MAP_SIDE)?,
+            _ => gallery(&tiles, tiles.len().isqrt().max(4), MAP_SIDE),
         };
         pending.commit(&page.to_png()?)?;
     }

@@ -131,7 +131,7 @@ fn classification(demo: &mut Demo) -> Result<()> {
         tiles.push(Tile { picture: picture.clone(), lines });
         demo.write(&format!("attention-{name}"), &heat_map(picture, answer))?;
     }
-    demo.write("gallery.png", &gallery(&tiles, 5, 160)?)
+    demo.write("gallery.png", &gallery(&tiles, 5, 160))
 }
 
 /// Largest absolute error and NMSE of the logits.

@@ -1,11 +1,9 @@
 //! Pictures side by side with a line of text under each.
 
-use anyhow::Result;
-use font8x8::UnicodeFonts;
 use kiln::models::image::{Filter, Picture, resize};
 
-/// Pixels of a glyph's side.
-const GLYPH: usize = 8;
+use crate::canvas::{Canvas, GLYPH};
+
 const MARGIN: usize = 12;
 const PAPER: [u8; 3] = [250, 250, 247];
 const INK: [u8; 3] = [30, 30, 34];
@@ -25,14 +23,14 @@ pub fn fit(picture: &Picture, side: usize) -> Picture {
 }
 
 /// Tiles in rows of `columns`, each picture in a square of `side` pixels.
-pub fn gallery(tiles: &[Tile], columns: usize, side: usize) -> Result<Picture> {
+pub fn gallery(tiles: &[Tile], columns: usize, side: usize) -> Picture {
     let columns = columns.clamp(1, tiles.len().max(1));
     let lines = tiles.iter().map(|tile| tile.lines.len()).max().unwrap_or(0);
     let scale = (side / 160).max(1);
     let line = (GLYPH + 3) * scale;
     let cell = (side + MARGIN, side + lines * line + MARGIN);
     let rows = tiles.len().div_ceil(columns);
-    let mut canvas = Canvas::new(columns * cell.0 + MARGIN, rows * cell.1 + MARGIN);
+    let mut canvas = Canvas::new(columns * cell.0 + MARGIN, rows * cell.1 + MARGIN, PAPER);
     for (i, tile) in tiles.iter().enumerate() {
         let (x, y) = (MARGIN + i % columns * cell.0, MARGIN + i / columns * cell.1);
         let picture = fit(&tile.picture, side);
@@ -41,50 +39,10 @@ pub fn gallery(tiles: &[Tile], columns: usize, side: usize) -> Result<Picture> {
             let most = side / (GLYPH * scale);
             let shown: String = text.chars().take(most).collect();
             let indent = (side - shown.chars().count() * GLYPH * scale) / 2;
-            canvas.text(&shown, x + indent, y + side + 3 * scale + j * line, scale);
+            canvas.text(&shown, x + indent, y + side + 3 * scale + j * line, scale, INK);
         }
     }
-    Ok(Picture::new(canvas.width, canvas.height, canvas.rgb)?)
-}
-
-struct Canvas {
-    width: usize,
-    height: usize,
-    rgb: Vec<u8>,
-}
-
-impl Canvas {
-    fn new(width: usize, height: usize) -> Self {
-        Self { width, height, rgb: PAPER.repeat(width * height) }
-    }
-
-    fn set(&mut self, x: usize, y: usize, color: [u8; 3]) {
-        if x < self.width && y < self.height {
-            let at = (y * self.width + x) * 3;
-            self.rgb[at..at + 3].copy_from_slice(&color);
-        }
-    }
-
-    fn paste(&mut self, picture: &Picture, left: usize, top: usize) {
-        for (i, pixel) in picture.rgb.chunks_exact(3).enumerate() {
-            let (x, y) = (left + i % picture.width, top + i / picture.width);
-            self.set(x, y, [pixel[0], pixel[1], pixel[2]]);
-        }
-    }
-
-    fn text(&mut self, text: &str, left: usize, top: usize, scale: usize) {
-        for (i, c) in text.chars().enumerate() {
-            let glyph = font8x8::BASIC_FONTS.get(c).or(font8x8::LATIN_FONTS.get(c)).unwrap_or([0x7e; 8]);
-            for (row, bits) in glyph.iter().enumerate() {
-                for column in (0..GLYPH).filter(|column| bits >> column & 1 == 1) {
-                    for (dx, dy) in (0..scale).flat_map(|dx| (0..scale).map(move |dy| (dx, dy))) {
-                        let x = left + (i * GLYPH + column) * scale + dx;
-                        self.set(x, top + row * scale + dy, INK);
-                    }
-                }
-            }
-        }
-    }
+    canvas.finish()
 }
 
 #[cfg(test)]
@@ -97,8 +55,7 @@ mod tests {
             picture: Picture::new(2, 1, vec![9; 6]).unwrap(),
             lines: vec![text.to_string()],
         };
-        let page =
-            gallery(&[tile("one"), tile("\u{4e09}"), tile("a label that is far too long")], 2, 96).unwrap();
+        let page = gallery(&[tile("one"), tile("\u{4e09}"), tile("a label that is far too long")], 2, 96);
         assert_eq!((page.width, page.height), (2 * 108 + 12, 2 * 119 + 12));
         let ink = page.rgb.chunks_exact(3).filter(|&pixel| pixel == INK).count();
         assert!(ink > 100);

@@ -2,9 +2,11 @@
 
 mod bench;
 mod bundled;
+mod canvas;
 mod check;
 mod classify;
 mod demo;
+mod detect;
 mod device;
 mod devices;
 mod gallery;
@@ -31,6 +33,7 @@ enum Command {
     Devices(devices::Args),
     Check(check::Args),
     Classify(classify::Args),
+    Detect(detect::Args),
     Demo(demo::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args, &cli.device),
         Command::Check(args) => check::run(args, &cli.device),
         Command::Classify(args) => classify::run(args, &cli.device),
+        Command::Detect(args) => detect::run(args, &cli.device),
         Command::Demo(args) => demo::run(args, &cli.device),
         Command::Verify(args) => verify::run(args, &cli.device),
         Command::Bench(args) => bench::run(args, &cli.device),

@@ -31,7 +31,7 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
     let gpu = device.open()?;
     say!("on {}", gpu.describe());
     let mut classifier = bundled::classifier(&args.model, Device::Gpu(gpu), Precision::from(args.precision))?;
-    let [height, width] = classifier.model().config().image_size;
+    let [height, width] = classifier.model().image_size();
     let picture = match picture {
         Some(picture) => picture,
         None => Picture::new(width, height, vec![128; width * height * 3])?,

@@ -12,29 +12,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod network;
 mod rollout;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kiln_engine::{CompileTimes, MemoryReport, Precision, Profile};
-use kiln_graph::Tensor;
+use kiln_graph::{GraphError, Tensor};
 use serde_json::Value as Json;
 
-use crate::image::{ImageProcessor, Picture};
-use crate::vit::{Config, Vit};
+use crate::image::{ImageProcessor, Picture, batch};
 use crate::weights::{self, Files, SharedWeights};
-use crate::{Device, Error, Runner, Taps};
+use crate::{Device, Error, Runner, Taps, folder};
 
+pub use network::Network;
 pub use rollout::attention_rollout;
-
-/// Largest configuration file.
-const MAX_JSON: u64 = 64 << 20;
 
 /// A classifier with its labels, its image processor and a device to run on. Compiles a session when it first meets an
 /// input size, and keeps it.
 pub struct Classifier {
-    vit: Vit,
+    network: Network,
     weights: SharedWeights,
     processor: ImageProcessor,
     labels: Vec<String>,
@@ -116,48 +114,40 @@ impl Classification {
 impl Classifier {
     /// Opens a model: `config.json`, `preprocessor_config.json` (or timm's `pretrained_cfg`), and the weights.
     pub fn open(files: &Arc<dyn Files>, device: Device, precision: Precision) -> Result<Self, Error> {
-        if let (Device::Gpu(gpu), Precision::F16) = (&device, precision)
-            && !gpu.tier().f16
-        {
-            let feature = "16-bit floats (shader-f16)".into();
-            return Err(kiln_engine::Error::Unsupported { device: gpu.info().name.clone(), feature }.into());
-        }
-        let json = read_json(files, "config.json")?.ok_or_else(|| {
-            let folder = files.display("");
-            Error::Input(format!("{} holds no config.json", folder.trim_end_matches('/')))
-        })?;
-        let kind = json.get("model_type").or(json.get("architecture")).and_then(Json::as_str);
-        match kind {
-            Some(kind) if is_classifier(kind) => {}
-            Some(kind) => {
-                return Err(Error::Config(format!(
-                    "model_type {kind:?} is none that Kiln classifies with: vit, deit, and timm's vit_* and deit_*"
-                )));
-            }
-            None => return Err(Error::Config("it names no model_type".into())),
-        }
-        let config = Config::from_json(&json)?;
+        folder::check_precision(&device, precision)?;
+        let json = folder::config(files)?;
+        Network::check(&json)?;
         let weights = weights::open(files)?;
-        let vit = Vit::new(config, weights.as_ref())?;
-        let config = vit.config();
-        if config.num_labels == 0 {
+        let network = Network::open(&json, weights.as_ref())?;
+        if network.num_labels() == 0 {
             return Err(Error::Config("the model has no classifier".into()));
         }
-        if config.num_channels != 3 {
-            let channels = config.num_channels;
+        if network.num_channels() != 3 {
+            let channels = network.num_channels();
             return Err(Error::Config(format!("the model wants {channels} channels, and pictures have 3")));
         }
-        let size = (config.image_size[0], config.image_size[1]);
-        let processor = match (read_json(files, "preprocessor_config.json")?, json.get("pretrained_cfg")) {
-            (Some(processor), _) => ImageProcessor::from_config(&processor, size),
-            (None, Some(pretrained)) => ImageProcessor::from_timm(pretrained, size),
-            (None, None) if json.get("architecture").is_some() => ImageProcessor::from_timm(&json, size),
-            // What transformers' processor does by default.
-            (None, None) => ImageProcessor::from_config(&Json::Null, size),
-        };
+        let [height, width] = network.image_size();
+        let size = (height, width);
+        let processor =
+            match (folder::read_json(files, "preprocessor_config.json")?, json.get("pretrained_cfg")) {
+                (Some(processor), _) => ImageProcessor::from_config(&processor, size),
+                (None, Some(pretrained)) => ImageProcessor::from_timm(pretrained, size),
+                (None, None) if json.get("architecture").is_some() => ImageProcessor::from_timm(&json, size),
+                // What transformers' processor does by default.
+                (None, None) => ImageProcessor::from_config(&Json::Null, size),
+            };
         let processor = processor.map_err(|error| Error::Input(error.to_string()))?;
-        let labels = labels(&json, config.num_labels);
-        Ok(Self { vit, weights, processor, labels, device, precision, max_batch: 16, prepared: Vec::new() })
+        let labels = folder::labels(&json, network.num_labels());
+        Ok(Self {
+            network,
+            weights,
+            processor,
+            labels,
+            device,
+            precision,
+            max_batch: 16,
+            prepared: Vec::new(),
+        })
     }
 
     /// Opens the model in a folder; see [`Classifier::open`].
@@ -176,8 +166,8 @@ impl Classifier {
     }
 
     /// The model.
-    pub fn model(&self) -> &Vit {
-        &self.vit
+    pub fn model(&self) -> &Network {
+        &self.network
     }
 
     /// What is done to pictures.
@@ -201,7 +191,7 @@ impl Classifier {
     }
 
     /// Paths of the nodes that run in f32 though f16 was asked for, since a tensor of theirs left f16's range. Those that
-    /// do so for their rounding ([`Vit::keep_f32`]) are not among them.
+    /// do so for their rounding ([`crate::vit::Vit::keep_f32`]) are not among them.
     pub fn kept_f32(&self) -> BTreeSet<String> {
         self.prepared.iter().flat_map(|prepared| prepared.runner.kept_f32().clone()).collect()
     }
@@ -221,16 +211,16 @@ impl Classifier {
         &mut self,
         pictures: &[Picture],
     ) -> Result<Vec<Classification>, Error> {
+        if self.network.attention_layers() == 0 {
+            return Err(Error::Input("a residual network has no attention to show".into()));
+        }
         self.run(pictures, true).await
     }
 
     async fn run(&mut self, pictures: &[Picture], attention: bool) -> Result<Vec<Classification>, Error> {
         let pixels: Vec<Tensor> = pictures.iter().map(|p| self.processor.pixel_values(p)).collect();
         let mut order: Vec<usize> = (0..pixels.len()).collect();
-        let size = |i: usize| match *pixels[i].shape() {
-            [_, _, height, width] => [height, width],
-            _ => [0; 2],
-        };
+        let size = |i: usize| batch::size(&pixels[i]);
         order.sort_by_key(|&i| (size(i), i));
         let mut answers: Vec<Option<Classification>> = pixels.iter().map(|_| None).collect();
         for equal in order.chunk_by(|&a, &b| size(a) == size(b)) {
@@ -247,7 +237,7 @@ impl Classifier {
 
     /// The names of the hidden layers that the roll-out needs, in order.
     fn probabilities(&self) -> Vec<String> {
-        (0..self.vit.config().num_hidden_layers).map(|i| format!("attention_probs{i}")).collect()
+        (0..self.network.attention_layers()).map(|i| format!("attention_probs{i}")).collect()
     }
 
     /// A runner for at least this many pictures of this size.
@@ -259,8 +249,8 @@ impl Classifier {
             return Ok(found);
         }
         let taps = if key.attention { Taps::of(self.probabilities()) } else { Taps::none() };
-        let graph = self.vit.graph(key.batch, key.size, &taps)?;
-        let (weights, keep_f32) = (self.weights.clone(), self.vit.keep_f32(&graph));
+        let graph = self.network.graph(key.batch, key.size, &taps)?;
+        let (weights, keep_f32) = (self.weights.clone(), self.network.keep_f32(&graph));
         let runner =
             Runner::new(&self.device, &graph, weights, self.precision, keep_f32, &mut |_, _| {}).await?;
         // Each holds the weights, so only the latest few are worth their memory.
@@ -273,11 +263,9 @@ impl Classifier {
 
     async fn compute(&mut self, key: Key, pixels: &[&Tensor]) -> Result<Vec<Classification>, Error> {
         let at = self.prepare(key).await?;
-        let (grid, prefix) = (self.vit.config().grid(key.size), self.vit.config().prefix_tokens());
-        let by_token = self.vit.config().timm.class_token;
-        let layers = if key.attention { self.vit.config().num_hidden_layers } else { 0 };
+        let layers = if key.attention { self.network.attention_layers() } else { 0 };
         let Some(prepared) = self.prepared.get_mut(at) else { return Ok(Vec::new()) };
-        let input = channels_last(pixels, prepared.key.batch, key.size)?;
+        let input = batch::batch(pixels, prepared.key.batch, key.size).map_err(GraphError::from)?;
         let outputs = prepared.runner.run(&[("pixel_values", input)]).await?;
         // Layers come first: they become outputs where they are built.
         let (maps, rest) = outputs.split_at(layers.min(outputs.len()));
@@ -295,10 +283,12 @@ impl Classifier {
                 return Err(Error::Input(reason.into()));
             }
         }
-        if key.attention {
+        if let (true, Network::Vit(vit)) = (key.attention, &self.network) {
+            let config = vit.config();
+            let [rows, columns] = config.grid(key.size);
             for (i, answer) in answers.iter_mut().enumerate() {
-                let values = attention_rollout(maps, i, prefix, by_token);
-                answer.attention = Some(HeatMap { rows: grid[0], columns: grid[1], values });
+                let values = attention_rollout(maps, i, config.prefix_tokens(), config.timm.class_token);
+                answer.attention = Some(HeatMap { rows, columns, values });
             }
         }
         Ok(answers)
@@ -309,11 +299,10 @@ impl Classifier {
     pub fn profile_blocking(&mut self, picture: &Picture) -> Result<Option<ModelProfile>, Error> {
         pollster::block_on(async {
             let pixels = self.processor.pixel_values(picture);
-            let &[_, _, height, width] = pixels.shape() else { return Ok(None) };
-            let key = Key { batch: 1, size: [height, width], attention: false };
+            let key = Key { batch: 1, size: batch::size(&pixels), attention: false };
             let at = self.prepare(key).await?;
             let Some(prepared) = self.prepared.get_mut(at) else { return Ok(None) };
-            let input = channels_last(&[&pixels], prepared.key.batch, key.size)?;
+            let input = batch::batch(&[&pixels], prepared.key.batch, key.size).map_err(GraphError::from)?;
             // The first run settles what stays in f32, and warms up what drivers do late.
             prepared.runner.run(&[("pixel_values", input.clone())]).await?;
             let Some(session) = prepared.runner.session() else { return Ok(None) };
@@ -339,50 +328,10 @@ impl Classifier {
     }
 }
 
-/// Whether this `model_type` or timm `architecture` is a classifier that Kiln has.
-fn is_classifier(kind: &str) -> bool {
-    ["vit", "deit"].contains(&kind) || kind.starts_with("vit_") || kind.starts_with("deit")
-}
-
-/// Processed pictures `[1, 3, height, width]` as a batch `[batch, height, width, 3]`; what they do not fill is zeros.
-fn channels_last(pixels: &[&Tensor], batch: usize, [height, width]: [usize; 2]) -> Result<Tensor, Error> {
-    let plane = height * width;
-    let mut values = vec![0.0; batch * plane * 3];
-    for (picture, out) in pixels.iter().zip(values.chunks_exact_mut((plane * 3).max(1))) {
-        for (channel, from) in picture.to_f32().chunks_exact(plane.max(1)).take(3).enumerate() {
-            for (i, &value) in from.iter().enumerate() {
-                out[i * 3 + channel] = value;
-            }
-        }
-    }
-    Tensor::f32([batch, height, width, 3], values).map_err(|error| Error::Input(error.to_string()))
-}
-
-fn read_json(files: &Arc<dyn Files>, name: &str) -> Result<Option<Json>, Error> {
-    let wrong = |error: String| Error::Input(format!("{}: {error}", files.display(name)));
-    let Some(bytes) = files.read(name, MAX_JSON).map_err(|error| wrong(error.to_string()))? else {
-        return Ok(None);
-    };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| wrong(format!("it is no JSON: {error}")))
-}
-
-/// The classes' names: transformers' `id2label`, timm's `label_names`, or numbers.
-fn labels(config: &Json, count: usize) -> Vec<String> {
-    let by_id = config.get("id2label");
-    let lists = [config.get("label_names"), config.get("pretrained_cfg").and_then(|c| c.get("label_names"))];
-    let name = |class: usize| {
-        let found = by_id.and_then(|labels| labels.get(class.to_string())).and_then(Json::as_str);
-        let listed = lists.iter().flatten().find_map(|list| list.get(class)?.as_str());
-        found.or(listed).map_or_else(|| format!("class {class}"), str::to_string)
-    };
-    (0..count).map(name).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::weights::Memory;
-    use serde_json::json;
 
     fn open(files: &[(&str, &str)]) -> Result<Classifier, Error> {
         let mut memory = Memory::new();
@@ -412,18 +361,5 @@ mod tests {
         assert_eq!(answer.top(2).iter().map(|t| t.0).collect::<Vec<_>>(), [0, 1]);
         assert_eq!(Classification::new(vec![3.0, 3.0]).class(), 0);
         assert_eq!(answer.top(99).len(), 3);
-    }
-
-    #[test]
-    fn labels_come_from_either_library() {
-        assert_eq!(labels(&json!({"id2label": {"1": "b", "0": "a"}}), 3), ["a", "b", "class 2"]);
-        assert_eq!(labels(&json!({"label_names": ["x", "y"]}), 2), ["x", "y"]);
-    }
-
-    #[test]
-    fn batches_have_channels_last() {
-        let picture = Tensor::f32([1, 3, 1, 2], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
-        let batch = channels_last(&[&picture], 2, [1, 2]).unwrap();
-        assert_eq!(batch.to_f64(), [1.0, 3.0, 5.0, 2.0, 4.0, 6.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     }
 }

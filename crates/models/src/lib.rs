@@ -2,9 +2,12 @@
 #![deny(missing_docs)]
 
 pub mod classify;
+pub mod coco;
 mod config;
+pub mod detect;
 pub mod detr;
 mod error;
+mod folder;
 pub mod image;
 pub mod resnet;
 mod runner;
@@ -14,6 +17,7 @@ pub mod vit;
 pub mod weights;
 
 pub use classify::{Classification, Classifier, ModelProfile};
+pub use detect::{Detection, Detector};
 pub use error::Error;
 pub use runner::{Device, Runner};
 pub use taps::Taps;

@@ -1,5 +1,6 @@
 //! Pictures in and out: decoding, the ecosystem's resampling, and what a model's processor does to pixels.
 
+pub(crate) mod batch;
 mod decode;
 mod heat_map;
 mod processor;

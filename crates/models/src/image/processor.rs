@@ -30,15 +30,20 @@ impl Resize {
         match self {
             Resize::Exact { width, height } => (width, height),
             Resize::Shortest { shortest, longest } => {
-                let (short, long) = (width.min(height), width.max(height));
-                let mut size = shortest;
-                if let Some(longest) = longest {
-                    // As transformers: the shorter edge shrinks so far that the longer one fits.
-                    if long * shortest > longest * short {
-                        size = ((longest * short) as f64 / long as f64).round_ties_even() as usize;
+                let (short, long) = (width.min(height).max(1), width.max(height));
+                let (mut size, mut other) = (shortest, shortest * long / short);
+                if let Some(longest) = longest
+                    && long as f64 / short as f64 * shortest as f64 > longest as f64
+                {
+                    // As transformers, whose longer edge may come out a pixel short: the shorter one shrinks so far
+                    // that the longer one fits, and is rounded only then.
+                    let raw = longest as f64 * short as f64 / long as f64;
+                    size = (raw.round_ties_even() as usize).max(1);
+                    other = ((raw * long as f64 / short as f64) as usize).max(1);
+                    if size == short {
+                        other = long;
                     }
                 }
-                let other = (size * long) / short.max(1);
                 if width <= height { (size, other) } else { (other, size) }
             }
         }
@@ -107,7 +112,10 @@ impl ImageProcessor {
             .find_map(|key| config.get(key).and_then(Value::as_str))
             .unwrap_or_default();
         let exact = Resize::Exact { width: image_size.1, height: image_size.0 };
+        let convnext = kind.starts_with("ConvNext") && flag("do_resize", true);
+        let (resize, middle) = if convnext { Self::convnext(config)? } else { (None, None) };
         let resize = match config.get("size") {
+            _ if resize.is_some() => resize,
             _ if !flag("do_resize", true) => None,
             None | Some(Value::Null) => Some(exact),
             // A bare number once meant a square, and the shorter edge for CLIP's kind.
@@ -144,6 +152,7 @@ impl ImageProcessor {
                 .ok_or_else(|| wrong("resample", value, "a filter's number from 0 to 5"))?,
         };
         let crop = match config.get("crop_size") {
+            _ if middle.is_some() => middle,
             _ if !flag("do_center_crop", false) => None,
             None | Some(Value::Null) => Some(Crop { width: image_size.1, height: image_size.0 }),
             Some(value @ Value::Number(_)) => {
@@ -170,6 +179,24 @@ impl ImageProcessor {
             None
         };
         Ok(Self { resize, filter, crop, rescale, normalize })
+    }
+
+    /// What `ConvNextImageProcessor`, ResNet's too, does by a shortest edge: below 384 it leaves a margin and cuts the
+    /// middle out, from there it takes the whole picture.
+    fn convnext(config: &Value) -> Result<(Option<Resize>, Option<Crop>), ProcessorError> {
+        let Some(value) = config.get("size").map(|size| size.get("shortest_edge").unwrap_or(size)) else {
+            return Ok((None, None));
+        };
+        let edge = size_value("size", value)?;
+        if edge >= 384 {
+            return Ok((Some(Resize::Exact { width: edge, height: edge }), None));
+        }
+        let share = config.get("crop_pct").and_then(Value::as_f64).unwrap_or(224.0 / 256.0);
+        if !(0.1..=1.0).contains(&share) {
+            return Err(wrong("crop_pct", &Value::from(share), "a share between 0.1 and 1"));
+        }
+        let shortest = (edge as f64 / share) as usize;
+        Ok((Some(Resize::Shortest { shortest, longest: None }), Some(Crop { width: edge, height: edge })))
     }
 
     /// Reads timm's `pretrained_cfg`: the evaluation transform of `timm.data.create_transform`.
@@ -279,8 +306,21 @@ mod tests {
         let shortest = |shortest, longest| Resize::Shortest { shortest, longest };
         assert_eq!(shortest(224, None).target(640, 480), (298, 224));
         assert_eq!(shortest(224, None).target(480, 640), (224, 298));
-        assert_eq!(shortest(800, Some(1333)).target(640, 480), (1066, 800));
-        assert_eq!(shortest(800, Some(1333)).target(2000, 500).0, 1332);
+        for (from, to) in [
+            ((640, 480), (1066, 800)),
+            ((2000, 500), (1333, 333)),
+            ((500, 2000), (333, 1333)),
+            ((1400, 480), (1333, 457)),
+            ((4000, 333), (1333, 111)),
+            ((1000, 334), (1333, 445)),
+            ((1334, 801), (1332, 800)),
+            ((3, 5000), (1, 1333)),
+            ((800, 800), (800, 800)),
+            // Python would make no row of it.
+            ((60_000, 7), (1333, 1)),
+        ] {
+            assert_eq!(shortest(800, Some(1333)).target(from.0, from.1), to, "{from:?}");
+        }
         assert_eq!(Resize::Exact { width: 7, height: 9 }.target(640, 480), (7, 9));
     }
 
@@ -298,6 +338,18 @@ mod tests {
         let timm = json!({"input_size": [3, 224, 224], "interpolation": "bicubic", "crop_pct": 0.9});
         let timm = ImageProcessor::from_timm(&timm, (32, 32)).unwrap();
         assert_eq!(timm.resize, Some(Resize::Shortest { shortest: 248, longest: None }));
+    }
+
+    #[test]
+    fn a_residual_networks_processor_leaves_a_margin() {
+        let read = |size| {
+            let config = json!({"feature_extractor_type": "ConvNextFeatureExtractor", "crop_pct": 0.875, "size": size});
+            let processor = ImageProcessor::from_config(&config, (224, 224)).unwrap();
+            (processor.resize, processor.crop)
+        };
+        let middle = Crop { width: 224, height: 224 };
+        assert_eq!(read(224), (Some(Resize::Shortest { shortest: 256, longest: None }), Some(middle)));
+        assert_eq!(read(384), (Some(Resize::Exact { width: 384, height: 384 }), None));
     }
 
     #[test]

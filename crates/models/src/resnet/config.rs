@@ -104,6 +104,15 @@ impl Config {
         })
     }
 
+    /// Whether timm's `architecture` of this name is one that Kiln knows the form of.
+    pub fn is_timms(architecture: &str) -> bool {
+        Self::timms(architecture).is_some()
+    }
+
+    fn timms(architecture: &str) -> Option<Self> {
+        Self::named(architecture.split('.').next()?.trim_start_matches("tv_"))
+    }
+
     /// Reads transformers' or timm's `config.json`.
     pub fn from_json(json: &Json) -> Result<Self, Error> {
         let reader = Reader(json);
@@ -119,10 +128,9 @@ impl Config {
 
     /// timm's model of this name, with what was asked of it.
     pub(crate) fn from_timm(architecture: &str, args: Reader) -> Result<Self, Error> {
-        let name = architecture.split('.').next().unwrap_or_default();
         let unknown =
             || Error::Config(format!("{architecture} is no residual network that Kiln knows the form of"));
-        let mut config = Self::named(name.trim_start_matches("tv_")).ok_or_else(unknown)?;
+        let mut config = Self::timms(architecture).ok_or_else(unknown)?;
         config.output_stride = args.size("output_stride")?.unwrap_or(32);
         Ok(config)
     }

@@ -1,0 +1,64 @@
+//! What every model's folder is asked for.
+
+use std::sync::Arc;
+
+use kiln_engine::Precision;
+use serde_json::Value as Json;
+
+use crate::weights::Files;
+use crate::{Device, Error};
+
+/// Largest configuration file.
+const MAX_JSON: u64 = 64 << 20;
+
+/// A JSON file, where there is one of this name.
+pub(crate) fn read_json(files: &Arc<dyn Files>, name: &str) -> Result<Option<Json>, Error> {
+    let wrong = |error: String| Error::Input(format!("{}: {error}", files.display(name)));
+    let Some(bytes) = files.read(name, MAX_JSON).map_err(|error| wrong(error.to_string()))? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| wrong(format!("it is no JSON: {error}")))
+}
+
+/// `config.json`.
+pub(crate) fn config(files: &Arc<dyn Files>) -> Result<Json, Error> {
+    read_json(files, "config.json")?.ok_or_else(|| {
+        let folder = files.display("");
+        Error::Input(format!("{} holds no config.json", folder.trim_end_matches('/')))
+    })
+}
+
+/// Refuses f16 on a device without it.
+pub(crate) fn check_precision(device: &Device, precision: Precision) -> Result<(), Error> {
+    match (device, precision) {
+        (Device::Gpu(gpu), Precision::F16) if !gpu.tier().f16 => {
+            let feature = "16-bit floats (shader-f16)".into();
+            Err(kiln_engine::Error::Unsupported { device: gpu.info().name.clone(), feature }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The classes' names: transformers' `id2label`, timm's `label_names`, or numbers.
+pub(crate) fn labels(config: &Json, count: usize) -> Vec<String> {
+    let by_id = config.get("id2label");
+    let lists = [config.get("label_names"), config.get("pretrained_cfg").and_then(|c| c.get("label_names"))];
+    let name = |class: usize| {
+        let found = by_id.and_then(|labels| labels.get(class.to_string())).and_then(Json::as_str);
+        let listed = lists.iter().flatten().find_map(|list| list.get(class)?.as_str());
+        found.or(listed).map_or_else(|| format!("class {class}"), str::to_string)
+    };
+    (0..count).map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn labels_come_from_either_library() {
+        assert_eq!(labels(&json!({"id2label": {"1": "b", "0": "a"}}), 3), ["a", "b", "class 2"]);
+        assert_eq!(labels(&json!({"label_names": ["x", "y"]}), 2), ["x", "y"]);
+    }
+}
