@@ -8,7 +8,7 @@ use kiln::engine::Precision;
 use kiln::models::image::Picture;
 use kiln::models::weights::hub::{self, Hub};
 use kiln::models::weights::{Files, Folder, Memory};
-use kiln::models::{Classifier, Device};
+use kiln::models::{Classifier, Detector, Device};
 
 macro_rules! embedded {
     ($folder:literal: $($name:literal),* $(,)?) => {
@@ -69,8 +69,16 @@ pub fn files(model: &str) -> Result<Arc<dyn Files>> {
 
 /// A classifier of MODEL.
 pub fn classifier(model: &str, device: Device, precision: Precision) -> Result<Classifier> {
-    let result = Classifier::open(&files(model)?, device, precision);
-    // Only an error of the configuration's content does not name its file.
+    named(model, Classifier::open(&files(model)?, device, precision))
+}
+
+/// A detector of MODEL.
+pub fn detector(model: &str, device: Device, precision: Precision) -> Result<Detector> {
+    named(model, Detector::open(&files(model)?, device, precision))
+}
+
+/// Names the folder in errors of the configuration's content, which alone do not name their file.
+fn named<T>(model: &str, result: Result<T, kiln::models::Error>) -> Result<T> {
     result.map_err(|error| match error {
         kiln::models::Error::Config(_) => anyhow::anyhow!("{}/{error}", model.trim_end_matches('/')),
         other => other.into(),

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use kiln::engine::Precision;
 use kiln::models::coco::{Dataset, Summary, evaluate};
 use kiln::models::image::Picture;
-use kiln::models::{Detection, Detector, Device};
+use kiln::models::{Detection, Detector};
 
 use crate::Outcome;
 use crate::bundled::{self, MODEL_HELP, picture_files, read_picture};
@@ -72,7 +72,7 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{} cannot be made a folder", folder.display()))?;
     }
-    let mut detector = detector(&args.model, open(device)?, Precision::from(args.precision))?;
+    let mut detector = bundled::detector(&args.model, open(device)?, Precision::from(args.precision))?;
     detector.set_max_batch(args.batch as usize);
     let mut report = Report::new(&detector, dataset.as_ref())?;
     let mut refused = 0;
@@ -113,16 +113,6 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
         pending.commit(report.csv.as_bytes())?;
     }
     Ok(if refused == 0 { Outcome::Done } else { Outcome::BadInput })
-}
-
-/// A detector of MODEL.
-pub fn detector(model: &str, device: Device, precision: Precision) -> Result<Detector> {
-    let result = Detector::open(&bundled::files(model)?, device, precision);
-    // Only an error of the configuration's content does not name its file.
-    result.map_err(|error| match error {
-        kiln::models::Error::Config(_) => anyhow::anyhow!("{}/{error}", model.trim_end_matches('/')),
-        other => other.into(),
-    })
 }
 
 fn annotations(path: &Path) -> Result<Dataset> {

@@ -23,6 +23,7 @@ use kiln_graph::{GraphError, Tensor};
 use serde_json::Value as Json;
 
 use crate::image::{ImageProcessor, Picture, batch};
+use crate::prepared::Prepared;
 use crate::weights::{self, Files, SharedWeights};
 use crate::{Device, Error, Runner, Taps, folder};
 
@@ -39,15 +40,10 @@ pub struct Classifier {
     device: Device,
     precision: Precision,
     max_batch: usize,
-    prepared: Vec<Prepared>,
+    prepared: Prepared<Key>,
 }
 
-/// A compiled graph for one input shape.
-struct Prepared {
-    key: Key,
-    runner: Runner,
-}
-
+/// What a graph is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     batch: usize,
@@ -146,7 +142,7 @@ impl Classifier {
             device,
             precision,
             max_batch: 16,
-            prepared: Vec::new(),
+            prepared: Prepared::new(),
         })
     }
 
@@ -193,7 +189,7 @@ impl Classifier {
     /// Paths of the nodes that run in f32 though f16 was asked for, since a tensor of theirs left f16's range. Those that
     /// do so for their rounding ([`crate::vit::Vit::keep_f32`]) are not among them.
     pub fn kept_f32(&self) -> BTreeSet<String> {
-        self.prepared.iter().flat_map(|prepared| prepared.runner.kept_f32().clone()).collect()
+        self.prepared.runners().flat_map(|runner| runner.kept_f32().clone()).collect()
     }
 
     /// How many pictures are computed at once; 16 unless it is set.
@@ -240,33 +236,27 @@ impl Classifier {
         (0..self.network.attention_layers()).map(|i| format!("attention_probs{i}")).collect()
     }
 
-    /// A runner for at least this many pictures of this size.
-    async fn prepare(&mut self, key: Key) -> Result<usize, Error> {
+    /// A runner for at least this many pictures of this size, and what it was compiled for.
+    async fn prepare(&mut self, key: Key) -> Result<&mut (Key, Runner), Error> {
         let fits = |other: &Key| {
             other.batch >= key.batch && other.size == key.size && other.attention == key.attention
         };
-        if let Some(found) = self.prepared.iter().position(|prepared| fits(&prepared.key)) {
-            return Ok(found);
-        }
         let taps = if key.attention { Taps::of(self.probabilities()) } else { Taps::none() };
-        let graph = self.network.graph(key.batch, key.size, &taps)?;
-        let (weights, keep_f32) = (self.weights.clone(), self.network.keep_f32(&graph));
-        let runner =
-            Runner::new(&self.device, &graph, weights, self.precision, keep_f32, &mut |_, _| {}).await?;
-        // Each holds the weights, so only the latest few are worth their memory.
-        if self.prepared.len() >= 2 {
-            self.prepared.remove(0);
-        }
-        self.prepared.push(Prepared { key, runner });
-        Ok(self.prepared.len() - 1)
+        let (network, device, precision) = (&self.network, &self.device, self.precision);
+        let weights = self.weights.clone();
+        let make = async {
+            let graph = network.graph(key.batch, key.size, &taps)?;
+            let keep_f32 = network.keep_f32(&graph);
+            Runner::new(device, &graph, weights, precision, keep_f32, &mut |_, _| {}).await
+        };
+        self.prepared.get(key, fits, make).await
     }
 
     async fn compute(&mut self, key: Key, pixels: &[&Tensor]) -> Result<Vec<Classification>, Error> {
-        let at = self.prepare(key).await?;
         let layers = if key.attention { self.network.attention_layers() } else { 0 };
-        let Some(prepared) = self.prepared.get_mut(at) else { return Ok(Vec::new()) };
-        let input = batch::batch(pixels, prepared.key.batch, key.size).map_err(GraphError::from)?;
-        let outputs = prepared.runner.run(&[("pixel_values", input)]).await?;
+        let (prepared, runner) = self.prepare(key).await?;
+        let input = batch::batch(pixels, prepared.batch, key.size).map_err(GraphError::from)?;
+        let outputs = runner.run(&[("pixel_values", input)]).await?;
         // Layers come first: they become outputs where they are built.
         let (maps, rest) = outputs.split_at(layers.min(outputs.len()));
         let Some(logits) = rest.last() else { return Ok(Vec::new()) };
@@ -300,12 +290,11 @@ impl Classifier {
         pollster::block_on(async {
             let pixels = self.processor.pixel_values(picture);
             let key = Key { batch: 1, size: batch::size(&pixels), attention: false };
-            let at = self.prepare(key).await?;
-            let Some(prepared) = self.prepared.get_mut(at) else { return Ok(None) };
-            let input = batch::batch(&[&pixels], prepared.key.batch, key.size).map_err(GraphError::from)?;
+            let (prepared, runner) = self.prepare(key).await?;
+            let input = batch::batch(&[&pixels], prepared.batch, key.size).map_err(GraphError::from)?;
             // The first run settles what stays in f32, and warms up what drivers do late.
-            prepared.runner.run(&[("pixel_values", input.clone())]).await?;
-            let Some(session) = prepared.runner.session() else { return Ok(None) };
+            runner.run(&[("pixel_values", input.clone())]).await?;
+            let Some(session) = runner.session() else { return Ok(None) };
             let profile = session.profile(&[("pixel_values", input)]).await?;
             let (memory, compile) = (session.memory(), session.compile_times());
             Ok(Some(ModelProfile { profile, memory, compile }))

@@ -22,6 +22,7 @@ use serde_json::{Value as Json, json};
 
 use crate::detr::{Config, Detr, Images, Padding};
 use crate::image::{ImageProcessor, Picture, batch};
+use crate::prepared::Prepared;
 use crate::weights::{self, Files, SharedWeights};
 use crate::{Device, Error, Runner, Taps, folder};
 
@@ -35,7 +36,7 @@ pub struct Detector {
     device: Device,
     precision: Precision,
     max_batch: usize,
-    prepared: Vec<(Images, Runner)>,
+    prepared: Prepared<Images>,
 }
 
 /// An object that was found.
@@ -74,7 +75,16 @@ impl Detector {
         let processor = ImageProcessor::from_config(&with_defaults(given), (800, 800))
             .map_err(|error| Error::Input(error.to_string()))?;
         let labels = folder::labels(&json, detr.config().num_labels);
-        Ok(Self { detr, weights, processor, labels, device, precision, max_batch: 8, prepared: Vec::new() })
+        Ok(Self {
+            detr,
+            weights,
+            processor,
+            labels,
+            device,
+            precision,
+            max_batch: 8,
+            prepared: Prepared::new(),
+        })
     }
 
     /// Opens the model in a folder; see [`Detector::open`].
@@ -165,10 +175,18 @@ impl Detector {
         let size = largest(pixels.iter().map(|pixels| batch::size(pixels)));
         let equal = pixels.iter().all(|pixels| batch::size(pixels) == size);
         let padding = if equal { Padding::None } else { Padding::Everywhere };
-        let at = self.prepare(Images { batch: pixels.len(), size, padding }).await?;
-        let Some((images, runner)) = self.prepared.get_mut(at) else {
-            return Err(Error::Input("there is no compiled graph".into()));
+        let wanted = Images { batch: pixels.len(), size, padding };
+        let fits = |other: &Images| {
+            other.batch >= wanted.batch && other.size == wanted.size && other.padding == wanted.padding
         };
+        let (detr, device, precision) = (&self.detr, &self.device, self.precision);
+        let weights = self.weights.clone();
+        let make = async {
+            let graph = detr.graph(wanted, &Taps::none())?;
+            let keep_f32 = detr.keep_f32(&graph);
+            Runner::new(device, &graph, weights, precision, keep_f32, &mut |_, _| {}).await
+        };
+        let (images, runner) = self.prepared.get(wanted, fits, make).await?;
         let values = batch::batch(pixels, images.batch, images.size).map_err(GraphError::from)?;
         let mut inputs = vec![("pixel_values", values)];
         if images.padding != Padding::None {
@@ -182,26 +200,6 @@ impl Detector {
         let mut next = || answer.next().unwrap_or_default();
         let (boxes, labels, scores) = (next(), next(), next());
         Ok([scores, labels, boxes])
-    }
-
-    /// A runner for at least this many pictures of this size.
-    async fn prepare(&mut self, images: Images) -> Result<usize, Error> {
-        let fits = |other: &Images| {
-            other.batch >= images.batch && other.size == images.size && other.padding == images.padding
-        };
-        if let Some(found) = self.prepared.iter().position(|(other, _)| fits(other)) {
-            return Ok(found);
-        }
-        let graph = self.detr.graph(images, &Taps::none())?;
-        let (weights, keep_f32) = (self.weights.clone(), self.detr.keep_f32(&graph));
-        let runner =
-            Runner::new(&self.device, &graph, weights, self.precision, keep_f32, &mut |_, _| {}).await?;
-        // Each holds the weights, so only the latest few are worth their memory.
-        if self.prepared.len() >= 2 {
-            self.prepared.remove(0);
-        }
-        self.prepared.push((images, runner));
-        Ok(self.prepared.len() - 1)
     }
 
     /// [`Detector::detect`] for callers without an executor.

@@ -20,6 +20,7 @@ use kiln_graph::{Builder, DType, Graph, GraphError, Tensor, Value};
 pub use config::{Config, PositionEmbedding};
 use names::Names;
 
+use crate::layers::{layer_norm, linear};
 use crate::resnet::ResNet;
 use crate::weights::{Weights, check};
 use crate::{Error, Taps};
@@ -213,7 +214,7 @@ impl Detr {
         let placed = b.add(x, position)?;
         let attended = self.attention(b, "self_attn", [placed, placed, x], &options)?;
         let x = b.add(attended, x)?;
-        let x = layer_norm(b, "self_attn_layer_norm", x)?;
+        let x = layer_norm(b, "self_attn_layer_norm", x, EPS)?;
         self.perceptron(b, x, self.config.encoder_ffn_dim)
     }
 
@@ -233,7 +234,7 @@ impl Detr {
             })?;
             taps.tap(b, &format!("decoder_layer{i}"), x)?;
         }
-        let x = layer_norm(b, &self.names.model("decoder.layernorm"), x)?;
+        let x = layer_norm(b, &self.names.model("decoder.layernorm"), x, EPS)?;
         b.expand(x, [batch, queries, d])
     }
 
@@ -249,14 +250,14 @@ impl Detr {
         let placed = b.add(x, query_position)?;
         let attended = self.attention(b, "self_attn", [placed, placed, x], &options)?;
         let x = b.add(attended, x)?;
-        let x = layer_norm(b, "self_attn_layer_norm", x)?;
+        let x = layer_norm(b, "self_attn_layer_norm", x, EPS)?;
         let batch = b.shape(memory.values).first().copied().unwrap_or(1);
         let x = b.expand(x, [batch, self.config.num_queries, self.config.d_model])?;
         let placed = b.add(x, query_position)?;
         let options = AttentionOptions { mask: memory.mask, ..options };
         let attended = self.attention(b, "encoder_attn", [placed, memory.keys, memory.values], &options)?;
         let x = b.add(attended, x)?;
-        let x = layer_norm(b, "encoder_attn_layer_norm", x)?;
+        let x = layer_norm(b, "encoder_attn_layer_norm", x, EPS)?;
         self.perceptron(b, x, self.config.decoder_ffn_dim)
     }
 
@@ -270,30 +271,30 @@ impl Detr {
     ) -> Result<Value, GraphError> {
         let d = self.config.d_model;
         b.scope(module, |b| {
-            let q = linear(b, "q_proj", q, d)?;
-            let k = linear(b, "k_proj", k, d)?;
-            let v = linear(b, "v_proj", v, d)?;
+            let q = linear(b, "q_proj", q, d, true)?;
+            let k = linear(b, "k_proj", k, d, true)?;
+            let v = linear(b, "v_proj", v, d, true)?;
             let attended = b.scaled_dot_product_attention(q, k, v, options)?;
-            linear(b, self.names.output(), attended, d)
+            linear(b, self.names.output(), attended, d, true)
         })
     }
 
     /// `norm(x + fc2(activation(fc1(x))))`.
     fn perceptron(&self, b: &mut Builder, x: Value, inner: usize) -> Result<Value, GraphError> {
-        let y = linear(b, self.names.fc1(), x, inner)?;
+        let y = linear(b, self.names.fc1(), x, inner, true)?;
         let y = b.unary(self.config.activation_function, y)?;
-        let y = linear(b, self.names.fc2(), y, self.config.d_model)?;
+        let y = linear(b, self.names.fc2(), y, self.config.d_model, true)?;
         let x = b.add(y, x)?;
-        layer_norm(b, "final_layer_norm", x)
+        layer_norm(b, "final_layer_norm", x, EPS)
     }
 
     /// Classes and boxes of `x` `[batch, queries, d_model]`, and the answer that is made of them.
     fn heads(&self, b: &mut Builder, x: Value) -> Result<(), GraphError> {
         let (d, labels) = (self.config.d_model, self.config.num_labels);
-        let logits = linear(b, &self.names.head("class_labels_classifier"), x, labels + 1)?;
+        let logits = linear(b, &self.names.head("class_labels_classifier"), x, labels + 1, true)?;
         let mut boxes = x;
         for (i, width) in [d, d, 4].into_iter().enumerate() {
-            boxes = linear(b, &self.names.head(&format!("bbox_predictor.layers.{i}")), boxes, width)?;
+            boxes = linear(b, &self.names.head(&format!("bbox_predictor.layers.{i}")), boxes, width, true)?;
             boxes = b.unary(if i < 2 { Unary::Relu } else { Unary::Sigmoid }, boxes)?;
         }
         b.output("logits", logits)?;
@@ -321,22 +322,4 @@ fn shrink(b: &mut Builder, mask: Value, size: [usize; 2]) -> Result<Value, Graph
         mask = b.gather(mask, ids, axis)?;
     }
     Ok(mask)
-}
-
-/// The linear layer whose weights are `module`'s.
-fn linear(b: &mut Builder, module: &str, x: Value, outputs: usize) -> Result<Value, GraphError> {
-    b.scope(module, |b| {
-        let weight = b.weight("weight", [outputs, b.desc(x).last()])?;
-        let bias = b.weight("bias", [outputs])?;
-        b.linear(x, weight, Some(bias))
-    })
-}
-
-/// The layer norm whose weights are `module`'s.
-fn layer_norm(b: &mut Builder, module: &str, x: Value) -> Result<Value, GraphError> {
-    b.scope(module, |b| {
-        let channels = b.desc(x).last();
-        let (weight, bias) = (b.weight("weight", [channels])?, b.weight("bias", [channels])?);
-        b.layer_norm(x, Some(weight), Some(bias), EPS)
-    })
 }

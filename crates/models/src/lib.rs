@@ -9,6 +9,8 @@ pub mod detr;
 mod error;
 mod folder;
 pub mod image;
+mod layers;
+mod prepared;
 pub mod resnet;
 mod runner;
 mod taps;

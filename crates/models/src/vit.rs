@@ -21,6 +21,7 @@ pub use config::{Config, Pool, Timm};
 pub use names::Layout;
 use names::{Names, Part};
 
+use crate::layers::{layer_norm, linear};
 use crate::weights::{Weights, check};
 use crate::{Error, Taps};
 
@@ -332,22 +333,4 @@ impl Vit {
         let patches = if prefix == 0 { x } else { b.slice(x, 1, prefix, end)? };
         b.mean(patches, [1], false)
     }
-}
-
-/// The linear layer whose weights are `module`'s.
-fn linear(b: &mut Builder, module: &str, x: Value, outputs: usize, bias: bool) -> Result<Value, GraphError> {
-    b.scope(module, |b| {
-        let weight = b.weight("weight", [outputs, b.desc(x).last()])?;
-        let bias = if bias { Some(b.weight("bias", [outputs])?) } else { None };
-        b.linear(x, weight, bias)
-    })
-}
-
-/// The layer norm over the last axis whose weights are `module`'s.
-fn layer_norm(b: &mut Builder, module: &str, x: Value, eps: f32) -> Result<Value, GraphError> {
-    b.scope(module, |b| {
-        let channels = b.desc(x).last();
-        let (weight, bias) = (b.weight("weight", [channels])?, b.weight("bias", [channels])?);
-        b.layer_norm(x, Some(weight), Some(bias), eps)
-    })
 }
