@@ -1,13 +1,15 @@
 //! DETR: "End-to-End Object Detection with Transformers" (Carion et al. 2020, <https://arxiv.org/abs/2005.12872>).
 //!
-//! Reads transformers' `DetrForObjectDetection` with a ResNet of timm's or of transformers' own, and the names that
+//! Reads transformers' `DetrForObjectDetection` and `DetrForSegmentation` with a ResNet of timm's or of transformers' own, and the names that
 //! transformers has in memory since version 5. Input: `pixel_values` `[batch, height, width, 3]` and, where pictures of
 //! different sizes are padded together, `pixel_mask` `[batch, height, width]`, true where there is a picture.
+//! `DetrForSegmentation` gives `pred_masks` `[batch, queries, rows, columns]` besides, logits at a quarter of the image's size.
 //! Outputs: `logits` `[batch, queries, labels + 1]`, `pred_boxes` `[batch, queries, 4]` (centre and size, as shares of the
 //! picture), `last_hidden_state`, `encoder_last_hidden_state`; and what is made of them on the device: `scores` and
 //! `labels` `[batch, queries]` of the likeliest class that is an object, `boxes` `[batch, queries, 4]` (corners, as shares).
 
 mod config;
+mod masks;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ use kiln_graph::ops::{AttentionOptions, BoxFormat, Conv2d, Reduction, SinePositi
 use kiln_graph::{Builder, DType, Graph, GraphError, Tensor, Value};
 
 pub use config::{Config, PositionEmbedding};
+use masks::{MaskHead, Seen};
 use names::Names;
 
 use crate::layers::{layer_norm, linear};
@@ -128,7 +131,7 @@ impl Detr {
         taps: &Taps,
     ) -> Result<(), GraphError> {
         let d = self.config.d_model;
-        let [.., features] = self.backbone.stages(b, pixels, frame, &Taps::none())?;
+        let [first, second, third, features] = self.backbone.stages(b, pixels, frame, &Taps::none())?;
         taps.tap(b, "feature_map", features)?;
         let [batch, rows, columns, channels] = *b.shape(features) else { return Ok(()) };
         let length = rows * columns;
@@ -164,6 +167,17 @@ impl Detr {
         let keys = b.add(x, position)?;
         let found = self.decoder(b, Memory { values: x, keys, mask }, taps)?;
         b.output("last_hidden_state", found)?;
+        if self.config.masks {
+            let head = MaskHead {
+                names: &self.names,
+                d_model: d,
+                heads: self.config.encoder_attention_heads,
+                activation: self.config.activation_function,
+            };
+            let stages = [first, second, third];
+            let masks = head.build(b, &Seen { queries: found, memory: x, mask, projected, stages })?;
+            b.output("pred_masks", masks)?;
+        }
         self.heads(b, found)
     }
 

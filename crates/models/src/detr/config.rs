@@ -89,6 +89,7 @@ impl Config {
         if let Some([queries, d_model]) = shape(names.model("query_position_embeddings.weight")) {
             (self.num_queries, self.d_model) = (queries, d_model);
         }
+        self.masks = names.has_masks();
         if let Some([classes, _]) = shape(names.head("class_labels_classifier.weight")) {
             self.num_labels = classes.saturating_sub(1);
         }
@@ -112,6 +113,12 @@ impl Config {
                 let reason = format!("{} channels cannot be shared by {heads} attention heads", self.d_model);
                 return Err(Error::Config(reason));
             }
+        }
+        let (d, heads) = (self.d_model, self.encoder_attention_heads);
+        let widths = [d + heads, d / 2, d / 4, d / 8, d / 16];
+        // The head's group norms have eight groups, or as many as channels.
+        if self.masks && widths.iter().any(|&width| width == 0 || !width.is_multiple_of(width.min(8))) {
+            return Err(Error::Config(format!("{d} channels and {heads} heads make no head for masks")));
         }
         if !self.d_model.is_multiple_of(4) {
             return Err(Error::Config(format!("d_model is {}, no multiple of 4", self.d_model)));

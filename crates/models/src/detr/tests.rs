@@ -18,12 +18,15 @@ fn config() -> Json {
 
 /// Small numbers for every weight of the model; variances and norms are around 1.
 fn published(config: &Json) -> HashMap<String, Tensor> {
-    let marker: HashMap<String, Tensor> = [(
-        "model.backbone.conv_encoder.model.embedder.embedder.convolution.weight".into(),
-        Tensor::scalar(0.0),
-    )]
+    let mut config = Config::from_json(config).unwrap();
+    let root = if config.masks { "detr." } else { "" };
+    let marker: HashMap<String, Tensor> = [
+        "model.backbone.conv_encoder.model.embedder.embedder.convolution.weight",
+        "class_labels_classifier.weight",
+    ]
+    .map(|name| (format!("{root}{name}"), Tensor::scalar(0.0)))
     .into();
-    let config = Config::from_json(config).unwrap();
+    config.masks = !root.is_empty();
     let names = Names::of(&marker);
     let backbone = ResNet::backbone(config.backbone.clone(), &marker, &names.backbone());
     let detr = Detr { config, names, backbone };
@@ -159,4 +162,36 @@ fn both_ages_of_configurations_name_the_backbone() {
     assert_eq!(old, new);
     assert_eq!((old.backbone.stages[2].blocks, old.backbone.output_stride), (23, 16));
     assert!(Config::from_json(&json!({ "backbone_config": { "model_type": "swin" } })).is_err());
+}
+
+/// The name in memory of a weight of the head for masks.
+fn renamed(name: &str) -> String {
+    let mut name = name.replace("q_linear", "q_proj").replace("k_linear", "k_proj");
+    name = name.replace("mask_head.out_lay", "mask_head.output_conv");
+    for i in 1..=5 {
+        let block = if i < 3 { format!("conv{i}") } else { format!("fpn_stages.{}.refine", i - 3) };
+        name = name.replace(&format!("mask_head.lay{i}."), &format!("mask_head.{block}.conv."));
+        name = name.replace(&format!("mask_head.gn{i}."), &format!("mask_head.{block}.norm."));
+        let stage = format!("mask_head.fpn_stages.{}.fpn_adapter.", i - 1);
+        name = name.replace(&format!("mask_head.adapter{i}."), &stage);
+    }
+    let name = name.replace("backbone.conv_encoder.model", "backbone.model");
+    name.replace("out_proj", "o_proj").replace(".fc", ".mlp.fc")
+}
+
+#[test]
+fn masks_have_a_quarter_of_the_images_size_under_both_names() {
+    let mut config = config();
+    config["architectures"] = json!(["DetrForSegmentation"]);
+    config["d_model"] = 32.into();
+    config["encoder_attention_heads"] = 8.into();
+    let weights = published(&config);
+    let memory = weights.iter().map(|(name, tensor)| (renamed(name), tensor.clone())).collect();
+    let read = |weights| Detr::new(Config::from_json(&config).unwrap(), weights).unwrap();
+    let [a, b] = [&weights, &memory].map(|weights| alone(&read(weights), weights, "x", [64, 96]));
+    assert_eq!(a["pred_masks"].shape(), [1, 5, 16, 24]);
+    assert_eq!(a["pred_masks"], b["pred_masks"]);
+    config["d_model"] = 24.into();
+    let detr = Config::from_json(&config).unwrap().checked();
+    assert!(detr.unwrap_err().to_string().contains("no head for masks"));
 }
