@@ -68,7 +68,9 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
         Some(dataset) => evaluated(args, dataset)?,
         None => picture_files(&args.pictures)?,
     };
+    let mut targets = Vec::new();
     if let Some(folder) = &args.annotate {
+        targets = annotate::targets(folder, &files)?;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{} cannot be made a folder", folder.display()))?;
     }
@@ -95,8 +97,8 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
             if dataset.is_none() {
                 progress.suspend(|| print(&found, &detector));
             }
-            if let Some(folder) = &args.annotate {
-                annotate::write(folder, &found, &detector)?;
+            if let Some(target) = targets.get(*index) {
+                annotate::write(target, &found, &detector)?;
             }
             report.add(&found);
         }

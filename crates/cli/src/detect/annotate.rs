@@ -1,8 +1,9 @@
 //! Pictures with boxes and labels.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use kiln::models::Detector;
 use kiln::models::image::Picture;
 
@@ -15,10 +16,29 @@ use crate::output::Pending;
 /// Pixels of the shorter side below which a picture is enlarged, so that labels can be read.
 const SIDE: usize = 480;
 
-/// Writes `found` into the folder under its own name, as PNG.
-pub fn write(folder: &Path, found: &Found, detector: &Detector) -> Result<()> {
-    let name = found.path.file_stem().unwrap_or_default().to_string_lossy();
-    let file = Pending::create(&folder.join(format!("{name}.png")))?;
+/// Where each picture's annotated copy goes: a PNG of its name in the folder, numbered where two have one name. No
+/// picture is written over.
+pub fn targets(folder: &Path, pictures: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let originals: HashSet<PathBuf> = pictures.iter().map(|path| whole(path)).collect();
+    let mut taken = HashSet::new();
+    let mut targets = Vec::new();
+    for picture in pictures {
+        let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
+        let names = (1..).map(|i| if i == 1 { format!("{stem}.png") } else { format!("{stem}-{i}.png") });
+        let free = names.map(|name| folder.join(name)).find(|path| taken.insert(path.clone()));
+        let Some(target) = free else { bail!("{} has no free name", picture.display()) };
+        if originals.contains(&whole(&target)) {
+            bail!("--annotate would write over {}: name another folder", target.display());
+        }
+        targets.push(target);
+    }
+    Ok(targets)
+}
+
+/// Writes `found`, annotated.
+pub fn write(target: &Path, found: &Found, detector: &Detector) -> Result<()> {
+    let file = Pending::create(target)?;
     file.commit(&annotated(found, detector).to_png()?)
 }
 
@@ -77,6 +97,19 @@ fn ink([red, green, blue]: [u8; 3]) -> [u8; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_get_names_of_their_own_and_spare_the_originals() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = folder.path().join("a.png");
+        std::fs::write(&picture, b"x").unwrap();
+        let out = folder.path().join("out");
+        let pictures = [picture, PathBuf::from("b/a.jpg"), PathBuf::from("c.png")];
+        let names = targets(&out, &pictures).unwrap();
+        assert_eq!(names, ["a.png", "a-2.png", "c.png"].map(|name| out.join(name)));
+        let error = targets(folder.path(), &pictures).unwrap_err().to_string();
+        assert!(error.contains("write over"), "{error}");
+    }
 
     #[test]
     fn neighbouring_classes_have_colours_far_apart() {
