@@ -94,12 +94,7 @@ impl Detector {
         device: Device,
         precision: Precision,
     ) -> Result<Self, Error> {
-        let path = path.into();
-        if !path.is_dir() {
-            return Err(Error::Input(format!("{} is not a folder", path.display())));
-        }
-        let files: Arc<dyn Files> = Arc::new(weights::Folder::new(path));
-        Self::open(&files, device, precision)
+        Self::open(&folder::open(path.into())?, device, precision)
     }
 
     /// The model.

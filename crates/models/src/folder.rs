@@ -11,6 +11,15 @@ use crate::{Device, Error};
 /// Largest configuration file.
 const MAX_JSON: u64 = 64 << 20;
 
+/// The files of a folder on disk.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn open(path: std::path::PathBuf) -> Result<Arc<dyn Files>, Error> {
+    if !path.is_dir() {
+        return Err(Error::Input(format!("{} is not a folder", path.display())));
+    }
+    Ok(Arc::new(crate::weights::Folder::new(path)))
+}
+
 /// A JSON file, where there is one of this name.
 pub(crate) fn read_json(files: &Arc<dyn Files>, name: &str) -> Result<Option<Json>, Error> {
     let wrong = |error: String| Error::Input(format!("{}: {error}", files.display(name)));
