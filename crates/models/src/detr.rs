@@ -131,7 +131,8 @@ impl Detr {
         taps: &Taps,
     ) -> Result<(), GraphError> {
         let d = self.config.d_model;
-        let [first, second, third, features] = self.backbone.stages(b, pixels, frame, &Taps::none())?;
+        let stages = self.backbone.stages(b, pixels, frame, &Taps::none())?;
+        let features = stages.last().copied().unwrap_or(pixels);
         taps.tap(b, "feature_map", features)?;
         let [batch, rows, columns, channels] = *b.shape(features) else { return Ok(()) };
         let length = rows * columns;
@@ -167,7 +168,7 @@ impl Detr {
         let keys = b.add(x, position)?;
         let found = self.decoder(b, Memory { values: x, keys, mask }, taps)?;
         b.output("last_hidden_state", found)?;
-        if self.config.masks {
+        if let (true, &[first, second, third, _]) = (self.config.masks, &stages[..]) {
             let head = MaskHead {
                 names: &self.names,
                 d_model: d,

@@ -56,7 +56,7 @@ impl ResNet {
         &self.config
     }
 
-    /// The graph of the classifier for `batch` images of `image` height and width. Taps: `stem`, `layer1` to `layer4`.
+    /// The graph of the classifier for `batch` images of `image` height and width. Taps: `stem`, `layer1` and on.
     pub fn graph(&self, batch: usize, image: [usize; 2], taps: &Taps) -> Result<Graph, Error> {
         let mut b = Builder::new();
         if image.contains(&0) {
@@ -64,7 +64,7 @@ impl ResNet {
         }
         let shape = [batch, image[0], image[1], self.config.num_channels];
         let x = b.input("pixel_values", shape, DType::F32)?;
-        let [.., last] = self.stages(&mut b, x, None, taps)?;
+        let last = self.stages(&mut b, x, None, taps)?.pop().unwrap_or(x);
         let x = b.mean(last, [1, 2], false)?;
         let (labels, channels) = (self.config.num_labels, b.desc(x).last());
         let logits = b.scope(self.names.head(), |b| {
@@ -75,7 +75,7 @@ impl ResNet {
         Ok(b.finish())
     }
 
-    /// What the four stages make of images `[batch, height, width, channels]`: for an output stride of 32, a quarter to
+    /// What each stage makes of images `[batch, height, width, channels]`: for an output stride of 32, a quarter to
     /// a thirty-second of their rows and columns. `frame` says where there is a picture, where images are padded: what
     /// lies outside is kept 0, as it is around a picture that comes alone.
     pub(crate) fn stages(
@@ -84,7 +84,7 @@ impl ResNet {
         x: Value,
         mut frame: Option<Value>,
         taps: &Taps,
-    ) -> Result<[Value; 4], GraphError> {
+    ) -> Result<Vec<Value>, GraphError> {
         let config = &self.config;
         let conv = Conv2d::default().padding(3).stride(2);
         let x = self.conv(b, &self.names.stem(), x, config.embedding_size, 7, conv)?;
@@ -96,8 +96,8 @@ impl ResNet {
         let mut x = within(b, frame, x)?;
         taps.tap(b, "stem", x)?;
         let (mut total, mut dilation) = (4, 1);
-        let mut features = [x; 4];
-        for (i, feature) in features.iter_mut().enumerate() {
+        let mut features = Vec::new();
+        for (i, stage) in config.stages.iter().enumerate() {
             let mut stride = if i == 0 && !config.downsample_in_first_stage { 1 } else { 2 };
             let first_dilation = dilation;
             // Beyond the wanted stride, taps move apart instead of outputs.
@@ -107,7 +107,7 @@ impl ResNet {
             } else {
                 total *= stride;
             }
-            for block in 0..config.stages[i].blocks {
+            for block in 0..stage.blocks {
                 let (stride, dilations) =
                     if block == 0 { (stride, [first_dilation, dilation]) } else { (1, [dilation; 2]) };
                 let after = if stride == 2 { halve(b, frame)? } else { frame };
@@ -115,7 +115,7 @@ impl ResNet {
                 frame = after;
             }
             taps.tap(b, &format!("layer{}", i + 1), x)?;
-            *feature = x;
+            features.push(x);
         }
         Ok(features)
     }

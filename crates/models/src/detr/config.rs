@@ -120,6 +120,12 @@ impl Config {
         if self.masks && widths.iter().any(|&width| width == 0 || !width.is_multiple_of(width.min(8))) {
             return Err(Error::Config(format!("{d} channels and {heads} heads make no head for masks")));
         }
+        if self.masks && self.backbone.stages.len() != 4 {
+            let stages = self.backbone.stages.len();
+            return Err(Error::Config(format!(
+                "a head for masks wants a backbone of 4 stages, not {stages}"
+            )));
+        }
         if !self.d_model.is_multiple_of(4) {
             return Err(Error::Config(format!("d_model is {}, no multiple of 4", self.d_model)));
         }
@@ -143,6 +149,15 @@ fn backbone(json: Reader) -> Result<resnet::Config, Error> {
     };
     if json.flag("dilation")? == Some(true) {
         config.output_stride = 16;
+    }
+    // The stem is number 0.
+    if let Some(last) = nested.0.get("out_indices").and_then(Json::as_array).and_then(|all| all.last()) {
+        let stages = config.stages.len();
+        if last.as_i64() != Some(-1) && last.as_u64() != Some(stages as u64) {
+            let reason =
+                format!("out_indices end with {last}, and features are read from the last stage, {stages}");
+            return Err(Error::Config(reason));
+        }
     }
     config.num_labels = 0;
     Ok(config)

@@ -164,6 +164,23 @@ fn both_ages_of_configurations_name_the_backbone() {
     assert!(Config::from_json(&json!({ "backbone_config": { "model_type": "swin" } })).is_err());
 }
 
+#[test]
+fn features_come_from_the_last_of_any_number_of_stages() {
+    let mut three = config();
+    three["backbone_config"]["hidden_sizes"] = json!([4, 6, 12]);
+    three["backbone_config"]["depths"] = json!([1, 2, 1]);
+    three["backbone_config"]["out_indices"] = json!([3]);
+    let weights = published(&three);
+    // The weights decide where the configuration says otherwise.
+    let detr = Detr::new(Config::from_json(&config()).unwrap(), &weights).unwrap();
+    assert_eq!(detr.config().backbone.stages, Config::from_json(&three).unwrap().backbone.stages);
+    let images = Images { batch: 1, size: [64, 96], padding: Padding::None };
+    let graph = detr.graph(images, &Taps::of(["feature_map"])).unwrap();
+    assert_eq!(graph.desc(graph.outputs()[0].1).shape, [1, 4, 6, 12]);
+    three["backbone_config"]["out_indices"] = json!([2]);
+    assert!(Config::from_json(&three).unwrap_err().to_string().contains("out_indices end with 2"));
+}
+
 /// The name in memory of a weight of the head for masks.
 fn renamed(name: &str) -> String {
     let mut name = name.replace("q_linear", "q_proj").replace("k_linear", "k_proj");

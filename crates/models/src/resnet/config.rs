@@ -17,7 +17,7 @@ pub enum Block {
     Bottleneck,
 }
 
-/// One of the four stages.
+/// One of the stages, of which published networks have four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
     /// How many blocks there are.
@@ -30,6 +30,9 @@ pub struct Stage {
     pub channels: usize,
 }
 
+/// Stages that a configuration may ask for: more would leave no pixel of any image.
+const MAX_STAGES: usize = 16;
+
 /// Sizes and options. Start from [`Config::named`] or [`Config::from_json`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -39,24 +42,24 @@ pub struct Config {
     pub embedding_size: usize,
     /// What stages are made of.
     pub block: Block,
-    /// The stages.
-    pub stages: [Stage; 4],
+    /// The stages; each but the first halves rows and columns.
+    pub stages: Vec<Stage>,
     /// The activation of the stem and behind blocks; within them it is always ReLU.
     pub hidden_act: Unary,
     /// Whether the first stage halves rows and columns too.
     pub downsample_in_first_stage: bool,
     /// Whether bottlenecks halve in their first convolution, as in the paper, instead of in the 3x3 one.
     pub downsample_in_bottleneck: bool,
-    /// Ratio of the image's rows to the last stage's: 32 (64 where all stages halve), or 16 or 8 where later stages are dilated instead (DC5).
+    /// Largest ratio of the image's rows to a stage's: stages that would go beyond are dilated instead (DC5: 16 or 8).
     pub output_stride: usize,
     /// Classes; 0 for no classifier.
     pub num_labels: usize,
 }
 
 impl Config {
-    fn preset(block: Block, depths: [usize; 4], groups: usize, base_width: usize) -> Self {
+    fn preset(block: Block, depths: &[usize], groups: usize, base_width: usize) -> Self {
         let mut planes = 32;
-        let stages = depths.map(|blocks| {
+        let stages = depths.iter().map(|&blocks| {
             planes *= 2;
             match block {
                 Block::Basic => Stage { blocks, width: planes, groups: 1, channels: planes },
@@ -69,7 +72,7 @@ impl Config {
             num_channels: 3,
             embedding_size: 64,
             block,
-            stages,
+            stages: stages.collect(),
             hidden_act: Unary::Relu,
             downsample_in_first_stage: false,
             downsample_in_bottleneck: false,
@@ -81,8 +84,9 @@ impl Config {
     /// The network of this name, as torchvision and timm name them (He et al. 2015, table 1; Zagoruyko and Komodakis
     /// 2016, <https://arxiv.org/abs/1605.07146>; Xie et al. 2016).
     pub fn named(name: &str) -> Option<Self> {
-        let basic = |depths| Self::preset(Block::Basic, depths, 1, 64);
-        let deep = |depths, groups, width| Self::preset(Block::Bottleneck, depths, groups, width);
+        let basic = |depths: [usize; 4]| Self::preset(Block::Basic, &depths, 1, 64);
+        let deep =
+            |depths: [usize; 4], groups, width| Self::preset(Block::Bottleneck, &depths, groups, width);
         Some(match name {
             "resnet10" => basic([1, 1, 1, 1]),
             "resnet14" => basic([2, 2, 1, 1]),
@@ -142,14 +146,14 @@ impl Config {
             Some("basic") => Block::Basic,
             Some(other) => return Err(Error::Config(format!("layer_type is {other:?}"))),
         };
-        let sizes = |key: &str, default: [usize; 4]| match json.sizes(key)? {
-            None => Ok(default),
-            Some(sizes) => <[usize; 4]>::try_from(sizes)
-                .map_err(|sizes| Error::Config(format!("{key} has {} stages instead of 4", sizes.len()))),
-        };
-        let depths = sizes("depths", [3, 4, 6, 3])?;
-        let channels = sizes("hidden_sizes", [256, 512, 1024, 2048])?;
-        let mut config = Self::preset(block, depths, 1, 64);
+        let depths = json.sizes("depths")?.unwrap_or(vec![3, 4, 6, 3]);
+        let channels = json.sizes("hidden_sizes")?.unwrap_or(vec![256, 512, 1024, 2048]);
+        if depths.len() != channels.len() || depths.is_empty() || depths.len() > MAX_STAGES {
+            let (depths, sizes) = (depths.len(), channels.len());
+            let reason = format!("{depths} depths and {sizes} hidden_sizes are no 1 to {MAX_STAGES} stages");
+            return Err(Error::Config(reason));
+        }
+        let mut config = Self::preset(block, &depths, 1, 64);
         for (stage, channels) in config.stages.iter_mut().zip(channels) {
             stage.channels = channels;
             stage.width = if block == Block::Bottleneck { channels / 4 } else { channels };
@@ -158,7 +162,7 @@ impl Config {
         config.embedding_size = json.size("embedding_size")?.unwrap_or(64);
         config.hidden_act = json.activation("hidden_act")?.unwrap_or(Unary::Relu);
         config.downsample_in_first_stage = json.flag("downsample_in_first_stage")?.unwrap_or(false);
-        config.output_stride = if config.downsample_in_first_stage { 64 } else { 32 };
+        config.output_stride = usize::MAX;
         config.downsample_in_bottleneck = json.flag("downsample_in_bottleneck")?.unwrap_or(false);
         let labels = json.0.get("id2label").and_then(Json::as_object).map(serde_json::Map::len);
         config.num_labels = labels.or(json.size("num_labels")?).unwrap_or(2);
@@ -178,12 +182,14 @@ impl Config {
             let deep = shape(names.conv(0, 0, 2).0).is_some();
             self.block = if deep { Block::Bottleneck } else { Block::Basic };
         }
-        for (i, stage) in self.stages.iter_mut().enumerate() {
-            let blocks = (0..4096).take_while(|&block| shape(names.conv(i, block, 0).0).is_some()).count();
-            if blocks == 0 {
-                continue;
-            }
-            stage.blocks = blocks;
+        let blocks =
+            |i: usize| (0..4096).take_while(|&block| shape(names.conv(i, block, 0).0).is_some()).count();
+        let there = (0..MAX_STAGES).take_while(|&i| blocks(i) > 0).count();
+        if let (Some(&last), true) = (self.stages.last(), there > 0) {
+            self.stages.resize(there, last);
+        }
+        for (i, stage) in self.stages.iter_mut().enumerate().take(there) {
+            stage.blocks = blocks(i);
             if let (Some([width, _]), Some([_, part])) =
                 (shape(names.conv(i, 0, 0).0), shape(names.conv(i, 0, 1).0))
             {

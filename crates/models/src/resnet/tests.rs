@@ -90,7 +90,7 @@ fn dilation_keeps_the_last_stages_large() {
     let mut b = Builder::new();
     let x = b.input("x", [1, 64, 96, 3], DType::F32).unwrap();
     let stages = net.stages(&mut b, x, None, &Taps::none()).unwrap();
-    let sizes = stages.map(|value| b.shape(value)[1..3].to_vec());
+    let sizes: Vec<_> = stages.into_iter().map(|value| b.shape(value)[1..3].to_vec()).collect();
     assert_eq!(sizes, [[16, 24], [8, 12], [4, 6], [4, 6]]);
 }
 
@@ -103,6 +103,11 @@ fn other_forms_are_refused() {
         |layer: &str| Config::from_json(&json!({ "model_type": "resnet", "layer_type": layer }));
     assert!(transformers("basic").is_ok());
     assert!(transformers("other").is_err());
+    let sizes = |depths: &[usize]| {
+        Config::from_json(&json!({ "model_type": "resnet", "depths": depths, "hidden_sizes": [8, 8, 8] }))
+    };
+    assert_eq!(sizes(&[1, 2, 3]).unwrap().stages.len(), 3);
+    assert!(sizes(&[1, 2, 3, 4]).unwrap_err().to_string().contains("4 depths and 3 hidden_sizes"));
     let net = ResNet { config: tiny(Block::Basic), names: names(Layout::Timm) };
     let mut weights = weights(&net);
     weights.remove("layer2.1.bn2.running_mean");
