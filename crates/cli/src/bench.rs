@@ -11,14 +11,13 @@ use anyhow::{Result, bail};
 use kiln::engine::{CompileOptions, Gpu, Precision, Profile, Session};
 use kiln::graph::random::SplitMix64;
 use kiln::graph::{DType, Graph, Tensor};
-use kiln::models::image::Picture;
 use kiln::models::{Device, ModelProfile};
 use serde_json::{Value as Json, json};
 
 use crate::Outcome;
-use crate::bundled;
 use crate::check::device_json;
 use crate::device::{DeviceArgs, PrecisionKind};
+use crate::opened::Opened;
 use crate::output::{Pending, bar, say, spinner};
 use peak::Peak;
 
@@ -221,24 +220,23 @@ pub fn measure(gpu: &Gpu, graph: &Graph, precision: Precision, launch: Option<&s
 }
 
 fn bench_model(model: &str, gpu: &Gpu, precision: PrecisionKind, peak: &Peak) -> Result<Json> {
-    let mut classifier = bundled::classifier(model, Device::Gpu(gpu.clone()), Precision::from(precision))?;
-    let [height, width] = classifier.model().image_size();
-    let picture = Picture::new(width, height, vec![128; width * height * 3])?;
+    let mut opened = Opened::open(model, Device::Gpu(gpu.clone()), Precision::from(precision))?;
+    let picture = opened.usual_picture()?;
     let progress = spinner("compiling and running");
     let start = Instant::now();
-    classifier.classify_blocking(std::slice::from_ref(&picture))?;
+    opened.run(&picture)?;
     let first = start.elapsed().as_secs_f64();
     let mut whole = f64::INFINITY;
     let runs = Instant::now();
     for i in 0..10 {
         let start = Instant::now();
-        classifier.classify_blocking(std::slice::from_ref(&picture))?;
+        opened.run(&picture)?;
         whole = whole.min(start.elapsed().as_secs_f64());
         if i > 1 && runs.elapsed().as_secs_f64() > PATIENCE {
             break;
         }
     }
-    let profiled = classifier.profile_blocking(&picture);
+    let profiled = opened.profile(&picture);
     progress.finish_and_clear();
     let Some(ModelProfile { profile, memory, compile }) = profiled? else {
         bail!("only a GPU can be measured")

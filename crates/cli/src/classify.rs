@@ -84,7 +84,7 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
     progress.finish_and_clear();
     let half = args.precision == PrecisionKind::F16;
     if half && !args.json {
-        say!("{}", kept_line(&classifier));
+        say!("{}", kept_line(&classifier.kept_f32()));
     }
     if args.json {
         let report = json!({
@@ -141,7 +141,7 @@ pub fn heat_map(picture: &Picture, answer: &Classification) -> Picture {
     let shown =
         if picture.width.min(picture.height) < MAP_SIDE { fit(picture, MAP_SIDE) } else { picture.clone() };
     match &answer.attention {
-        Some(map) => overlay(&shown, &map.values, map.rows, map.columns),
+        Some(map) => overlay(&shown, map),
         None => shown,
     }
 }

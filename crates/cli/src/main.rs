@@ -10,6 +10,7 @@ mod detect;
 mod device;
 mod devices;
 mod gallery;
+mod opened;
 mod output;
 mod profile;
 mod verify;

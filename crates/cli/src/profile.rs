@@ -1,17 +1,17 @@
 //! `kiln profile`: time by op, and memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use kiln::engine::{CompileTimes, MemoryReport, Precision, Profile};
-use kiln::models::image::Picture;
-use kiln::models::{Classifier, Device, ModelProfile};
+use kiln::models::{Device, ModelProfile};
 
 use crate::Outcome;
-use crate::bundled::{self, MODEL_HELP, read_picture};
+use crate::bundled::{MODEL_HELP, read_picture};
 use crate::device::{DeviceArgs, PrecisionKind};
 use crate::devices::bytes;
+use crate::opened::Opened;
 use crate::output::{say, spinner};
 
 /// Time a model by op, and show what it holds on the device.
@@ -30,21 +30,17 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
     let picture = args.picture.as_deref().map(read_picture).transpose()?;
     let gpu = device.open()?;
     say!("on {}", gpu.describe());
-    let mut classifier = bundled::classifier(&args.model, Device::Gpu(gpu), Precision::from(args.precision))?;
-    let [height, width] = classifier.model().image_size();
-    let picture = match picture {
-        Some(picture) => picture,
-        None => Picture::new(width, height, vec![128; width * height * 3])?,
-    };
+    let mut model = Opened::open(&args.model, Device::Gpu(gpu), Precision::from(args.precision))?;
+    let picture = picture.map_or_else(|| model.usual_picture(), Ok)?;
     let progress = spinner("compiling and running");
-    let result = classifier.profile_blocking(&picture);
+    let result = model.profile(&picture);
     progress.finish_and_clear();
     let Some(ModelProfile { profile, memory, compile }) = result? else {
         bail!("only a GPU can be profiled")
     };
     show_compile(&compile);
     if args.precision == PrecisionKind::F16 {
-        say!("{}", kept_line(&classifier));
+        say!("{}", kept_line(&model.kept_f32()));
     }
     show(&profile);
     show_memory(&memory);
@@ -52,12 +48,12 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
 }
 
 /// Which nodes run in f32 because a tensor of theirs left f16's range.
-pub fn kept_line(classifier: &Classifier) -> String {
-    let kept: Vec<String> = classifier.kept_f32().into_iter().collect();
-    match &kept[..] {
-        [] => "every tensor stayed within f16's range".into(),
-        kept => format!("in f32, since a tensor left f16's range: {}", kept.join(", ")),
+pub fn kept_line(kept: &BTreeSet<String>) -> String {
+    if kept.is_empty() {
+        return "every tensor stayed within f16's range".into();
     }
+    let paths: Vec<&str> = kept.iter().map(String::as_str).collect();
+    format!("in f32, since a tensor left f16's range: {}", paths.join(", "))
 }
 
 /// Ops that are matrix products in the main, whose time a model cannot do without.
@@ -100,7 +96,12 @@ fn show(profile: &Profile) {
     }
     let clock =
         if profile.timestamps { "the device's clock" } else { "the host's clock, a submit a dispatch" };
-    say!("{:.3} ms by {clock}", profile.seconds() * 1e3);
+    let dispatches: usize = profile.rows.iter().map(|row| row.dispatches).sum();
+    say!(
+        "{:.3} ms by {clock}, {} launches in {dispatches} dispatches (with reductions, and parts of long ones)",
+        profile.seconds() * 1e3,
+        profile.rows.len()
+    );
     let products: f64 =
         by_op.iter().filter(|(op, _)| PRODUCTS.contains(&op.as_str())).map(|(_, sum)| sum.seconds).sum();
     if products > 0.0 {

@@ -18,14 +18,14 @@ mod rollout;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kiln_engine::{CompileTimes, MemoryReport, Precision, Profile};
+use kiln_engine::Precision;
 use kiln_graph::{GraphError, Tensor};
 use serde_json::Value as Json;
 
-use crate::image::{ImageProcessor, Picture, batch};
+use crate::image::{HeatMap, ImageProcessor, Picture, batch};
 use crate::prepared::Prepared;
 use crate::weights::{self, Files, SharedWeights};
-use crate::{Device, Error, Runner, Taps, folder};
+use crate::{Device, Error, ModelProfile, Runner, Taps, folder};
 
 pub use network::Network;
 pub use rollout::attention_rollout;
@@ -51,17 +51,6 @@ struct Key {
     attention: bool,
 }
 
-/// Where a model's time and memory go.
-#[derive(Clone, Debug)]
-pub struct ModelProfile {
-    /// Each node of a run.
-    pub profile: Profile,
-    /// Bytes on the device.
-    pub memory: MemoryReport,
-    /// What came before the first run.
-    pub compile: CompileTimes,
-}
-
 /// What a classifier says of a picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
@@ -71,17 +60,6 @@ pub struct Classification {
     pub probabilities: Vec<f64>,
     /// Where the model looked, if that was asked for.
     pub attention: Option<HeatMap>,
-}
-
-/// How much each patch of a picture contributed: rows from the top.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HeatMap {
-    /// Rows of patches.
-    pub rows: usize,
-    /// Patches a row.
-    pub columns: usize,
-    /// Shares, which sum to at most 1.
-    pub values: Vec<f64>,
 }
 
 impl Classification {
@@ -287,12 +265,7 @@ impl Classifier {
             let key = Key { batch: 1, size: batch::size(&pixels), attention: false };
             let (prepared, runner) = self.prepare(key).await?;
             let input = batch::batch(&[&pixels], prepared.batch, key.size).map_err(GraphError::from)?;
-            // The first run settles what stays in f32, and warms up what drivers do late.
-            runner.run(&[("pixel_values", input.clone())]).await?;
-            let Some(session) = runner.session() else { return Ok(None) };
-            let profile = session.profile(&[("pixel_values", input)]).await?;
-            let (memory, compile) = (session.memory(), session.compile_times());
-            Ok(Some(ModelProfile { profile, memory, compile }))
+            runner.profile(&[("pixel_values", input)]).await
         })
     }
 

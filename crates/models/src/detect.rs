@@ -14,17 +14,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod groups;
+mod segments;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kiln_engine::Precision;
-use kiln_graph::{GraphError, Tensor};
+use kiln_graph::{GraphError, Tensor, passes};
 use serde_json::{Value as Json, json};
 
 use crate::detr::{Config, Detr, Images, Padding};
-use crate::image::{ImageProcessor, Picture, batch};
+use crate::image::{HeatMap, ImageProcessor, Picture, batch};
 use crate::prepared::Prepared;
 use crate::weights::{self, Files, SharedWeights};
-use crate::{Device, Error, Runner, Taps, folder};
+use crate::{Device, Error, ModelProfile, Runner, Taps, folder};
+
+pub use segments::{Segment, SegmentOptions, Segmentation};
 
 /// A detector with its labels, its image processor and a device to run on. Compiles a session when it first meets an
 /// input size, and keeps it.
@@ -36,7 +42,34 @@ pub struct Detector {
     device: Device,
     precision: Precision,
     max_batch: usize,
-    prepared: Prepared<Images>,
+    prepared: Prepared<Key>,
+}
+
+/// What a graph is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    images: Images,
+    wanted: Wanted,
+}
+
+/// What a graph is to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Boxes,
+    /// Boxes, and where the last layer of the decoder looked.
+    Attention,
+    Masks,
+}
+
+impl Wanted {
+    /// The graph's outputs, `look` being the name of the last layer's attention.
+    fn outputs(self, look: &str) -> Vec<&str> {
+        match self {
+            Self::Boxes => vec!["scores", "labels", "boxes"],
+            Self::Attention => vec!["scores", "labels", "boxes", look],
+            Self::Masks => vec!["logits", "pred_masks"],
+        }
+    }
 }
 
 /// An object that was found.
@@ -130,71 +163,157 @@ impl Detector {
     /// What every query found in every picture, likeliest first; most are nothing, with a low score. Pictures of similar
     /// sizes are padded together, which does not change what is found in them.
     pub async fn detect(&mut self, pictures: &[Picture]) -> Result<Vec<Vec<Detection>>, Error> {
-        let pixels: Vec<Tensor> = pictures.iter().map(|p| self.processor.pixel_values(p)).collect();
-        let sizes: Vec<[usize; 2]> = pixels.iter().map(batch::size).collect();
+        let pixels = self.pixels(pictures);
         let mut found = vec![Vec::new(); pictures.len()];
-        for group in groups(&sizes, self.max_batch) {
-            let members: Vec<&Tensor> = group.iter().map(|&i| &pixels[i]).collect();
-            let [scores, labels, boxes] = self.compute(&members).await?;
-            let queries = self.detr.config().num_queries;
+        for group in groups::similar(&sizes(&pixels), self.max_batch) {
+            let outputs = self.compute(&members(&pixels, &group), Wanted::Boxes).await?;
             for (slot, &i) in group.iter().enumerate() {
-                let (width, height) = (pictures[i].width as f32, pictures[i].height as f32);
-                let own = slot * queries..(slot + 1) * queries;
-                let rows = scores.get(own.clone()).into_iter().flatten();
-                let rows = rows.zip(labels.get(own.clone()).into_iter().flatten());
-                let corners = boxes.get(4 * own.start..4 * own.end).unwrap_or_default().chunks_exact(4);
-                found[i] = rows
-                    .zip(corners)
-                    .map(|((&score, &label), corners)| Detection {
-                        label: label as usize,
-                        score,
-                        corners: [
-                            corners[0] * width,
-                            corners[1] * height,
-                            corners[2] * width,
-                            corners[3] * height,
-                        ],
-                    })
-                    .collect();
-                if found[i].iter().any(|d| !d.score.is_finite() || d.corners.iter().any(|v| !v.is_finite())) {
-                    return Err(Error::Input("the model's answer is not a number".into()));
-                }
+                found[i] = detections(&outputs, slot, &pictures[i])?;
                 found[i].sort_by(|a, b| b.score.total_cmp(&a.score));
             }
         }
         Ok(found)
     }
 
-    /// `scores`, `labels` and `boxes` of some pictures, query by query.
-    async fn compute(&mut self, pixels: &[&Tensor]) -> Result<[Vec<f32>; 3], Error> {
-        let size = largest(pixels.iter().map(|pixels| batch::size(pixels)));
+    /// [`Detector::detect`], with the places that each query looked at: the weights of the decoder's last look at the
+    /// picture, the mean over its heads.
+    pub async fn detect_with_attention(
+        &mut self,
+        pictures: &[Picture],
+    ) -> Result<Vec<Vec<(Detection, HeatMap)>>, Error> {
+        let pixels = self.pixels(pictures);
+        let mut found = vec![Vec::new(); pictures.len()];
+        for group in groups::equal(&sizes(&pixels), self.max_batch) {
+            let outputs = self.compute(&members(&pixels, &group), Wanted::Attention).await?;
+            for (slot, &i) in group.iter().enumerate() {
+                let maps = self.looks(&outputs, slot, &pixels[i])?;
+                found[i] = detections(&outputs, slot, &pictures[i])?.into_iter().zip(maps).collect();
+                found[i].sort_by(|a, b| b.0.score.total_cmp(&a.0.score));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Cuts pictures into the objects in them, and what else the model knows, pixel by pixel. [`Error::Config`] where the
+    /// model is no `DetrForSegmentation`.
+    pub async fn segment(
+        &mut self,
+        pictures: &[Picture],
+        options: &SegmentOptions,
+    ) -> Result<Vec<Segmentation>, Error> {
+        if !self.detr.config().masks {
+            return Err(Error::Config("the model has no head for masks".into()));
+        }
+        let pixels = self.pixels(pictures);
+        let mut found: Vec<Option<Segmentation>> = pictures.iter().map(|_| None).collect();
+        let classes = self.detr.config().num_labels;
+        // The head's group norms would see padding.
+        for group in groups::equal(&sizes(&pixels), self.max_batch) {
+            let outputs = self.compute(&members(&pixels, &group), Wanted::Masks).await?;
+            let [logits, masks] = &outputs[..] else { return Err(incomplete()) };
+            let &[batch, _, rows, columns] = masks.shape() else { return Err(incomplete()) };
+            let (logits, masks) = (logits.to_f32(), masks.to_f32());
+            if logits.iter().any(|v| !v.is_finite()) {
+                return Err(Error::Input(NO_NUMBER.into()));
+            }
+            let each = |values: &[f32]| values.len() / batch.max(1);
+            for (slot, &i) in group.iter().enumerate() {
+                let own = |values: &'_ [f32]| slot * each(values)..(slot + 1) * each(values);
+                let said = segments::Masks {
+                    logits: &logits[own(&logits)],
+                    classes,
+                    masks: &masks[own(&masks)],
+                    size: [rows, columns],
+                };
+                found[i] = Some(said.segments(pictures[i].width, pictures[i].height, options));
+            }
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    fn pixels(&self, pictures: &[Picture]) -> Vec<Tensor> {
+        pictures.iter().map(|picture| self.processor.pixel_values(picture)).collect()
+    }
+
+    /// The name of the attention of the decoder's last layer, without `mid.`.
+    fn last_look(&self) -> String {
+        format!("cross_attention{}", self.detr.config().decoder_layers.saturating_sub(1))
+    }
+
+    /// Where each query of a picture of a batch looked, from the last output `[batch, heads, queries, places]`.
+    fn looks(&self, outputs: &[Tensor], slot: usize, pixels: &Tensor) -> Result<Vec<HeatMap>, Error> {
+        let weights = outputs.last().ok_or_else(incomplete)?;
+        let &[_, heads, queries, places] = weights.shape() else { return Err(incomplete()) };
+        let [height, width] = batch::size(pixels);
+        // Both sides are halved alike, however often.
+        let sides = |shift: usize| [height, width].map(|side| side.div_ceil(1 << shift));
+        let grid = (0..usize::BITS as usize).map(sides).find(|[rows, columns]| rows * columns == places);
+        let [rows, columns] = grid.ok_or_else(incomplete)?;
+        let weights = weights.to_f32();
+        let own = weights.chunks_exact((heads * queries * places).max(1)).nth(slot).ok_or_else(incomplete)?;
+        let map = |query: usize| {
+            let mut values = vec![0.0; places];
+            for head in own.chunks_exact((queries * places).max(1)) {
+                let row = head.chunks_exact(places.max(1)).nth(query).unwrap_or_default();
+                values.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v) / heads as f64);
+            }
+            HeatMap { rows, columns, values }
+        };
+        Ok((0..queries).map(map).collect())
+    }
+
+    /// A runner for such a batch, what it was compiled for, and its inputs.
+    async fn prepare(
+        &mut self,
+        pixels: &[&Tensor],
+        wanted: Wanted,
+    ) -> Result<(&mut Runner, Vec<(&'static str, Tensor)>), Error> {
+        let size = groups::largest(pixels.iter().map(|pixels| batch::size(pixels)));
         let equal = pixels.iter().all(|pixels| batch::size(pixels) == size);
         let padding = if equal { Padding::None } else { Padding::Everywhere };
-        let wanted = Images { batch: pixels.len(), size, padding };
-        let fits = |other: &Images| {
-            other.batch >= wanted.batch && other.size == wanted.size && other.padding == wanted.padding
+        let key = Key { images: Images { batch: pixels.len(), size, padding }, wanted };
+        let fits = |other: &Key| {
+            let larger = Images { batch: other.images.batch, ..key.images };
+            other.images.batch >= key.images.batch && *other == Key { images: larger, ..key }
         };
+        let look = self.last_look();
         let (detr, device, precision) = (&self.detr, &self.device, self.precision);
         let weights = self.weights.clone();
         let make = async {
-            let graph = detr.graph(wanted, &Taps::none())?;
+            let taps = if wanted == Wanted::Attention { Taps::of([&look]) } else { Taps::none() };
+            let graph = detr.graph(key.images, &taps)?;
+            let graph = passes::select_outputs(graph, &wanted.outputs(&format!("mid.{look}")))?;
             let keep_f32 = detr.keep_f32(&graph);
             Runner::new(device, &graph, weights, precision, keep_f32, &mut |_, _| {}).await
         };
-        let (images, runner) = self.prepared.get(wanted, fits, make).await?;
+        let (Key { images, .. }, runner) = self.prepared.get(key, fits, make).await?;
         let values = batch::batch(pixels, images.batch, images.size).map_err(GraphError::from)?;
         let mut inputs = vec![("pixel_values", values)];
         if images.padding != Padding::None {
             let mask = batch::mask(pixels, images.batch, images.size).map_err(GraphError::from)?;
             inputs.push(("pixel_mask", mask));
         }
-        let outputs = runner.run(&inputs).await?;
-        // The answer comes last.
-        let mut answer =
-            outputs.iter().rev().map(|tensor| tensor.cast(kiln_graph::DType::F32).to_f32().into_owned());
-        let mut next = || answer.next().unwrap_or_default();
-        let (boxes, labels, scores) = (next(), next(), next());
-        Ok([scores, labels, boxes])
+        Ok((runner, inputs))
+    }
+
+    async fn compute(&mut self, pixels: &[&Tensor], wanted: Wanted) -> Result<Vec<Tensor>, Error> {
+        let (runner, inputs) = self.prepare(pixels, wanted).await?;
+        runner.run(&inputs).await
+    }
+
+    /// Compiles for one picture and times each node of a run; `None` on the CPU reference.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn profile_blocking(&mut self, picture: &Picture) -> Result<Option<ModelProfile>, Error> {
+        pollster::block_on(async {
+            let pixels = self.processor.pixel_values(picture);
+            let (runner, inputs) = self.prepare(&[&pixels], Wanted::Boxes).await?;
+            runner.profile(&inputs).await
+        })
+    }
+
+    /// Paths of the nodes that run in f32 though f16 was asked for, since a tensor of theirs left f16's range.
+    pub fn kept_f32(&self) -> BTreeSet<String> {
+        self.prepared.runners().flat_map(|runner| runner.kept_f32().clone()).collect()
     }
 
     /// [`Detector::detect`] for callers without an executor.
@@ -202,6 +321,63 @@ impl Detector {
     pub fn detect_blocking(&mut self, pictures: &[Picture]) -> Result<Vec<Vec<Detection>>, Error> {
         pollster::block_on(self.detect(pictures))
     }
+
+    /// [`Detector::detect_with_attention`] for callers without an executor.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn detect_with_attention_blocking(
+        &mut self,
+        pictures: &[Picture],
+    ) -> Result<Vec<Vec<(Detection, HeatMap)>>, Error> {
+        pollster::block_on(self.detect_with_attention(pictures))
+    }
+
+    /// [`Detector::segment`] for callers without an executor.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn segment_blocking(
+        &mut self,
+        pictures: &[Picture],
+        options: &SegmentOptions,
+    ) -> Result<Vec<Segmentation>, Error> {
+        pollster::block_on(self.segment(pictures, options))
+    }
+}
+
+const NO_NUMBER: &str = "the model's answer is not a number";
+
+fn incomplete() -> Error {
+    Error::Input("the model's answer is incomplete".into())
+}
+
+/// Height and width of processed pictures.
+fn sizes(pixels: &[Tensor]) -> Vec<[usize; 2]> {
+    pixels.iter().map(batch::size).collect()
+}
+
+fn members<'a>(pixels: &'a [Tensor], group: &[usize]) -> Vec<&'a Tensor> {
+    group.iter().map(|&i| &pixels[i]).collect()
+}
+
+/// What the queries found in a picture of a batch, from the outputs `scores`, `labels` and `boxes`.
+fn detections(outputs: &[Tensor], slot: usize, picture: &Picture) -> Result<Vec<Detection>, Error> {
+    let [scores, labels, boxes, ..] = outputs else { return Err(incomplete()) };
+    let queries = scores.shape().last().copied().unwrap_or(0);
+    let (scores, labels, boxes) = (scores.to_f32(), labels.to_f64(), boxes.to_f32());
+    let (width, height) = (picture.width as f32, picture.height as f32);
+    let own = slot * queries..(slot + 1) * queries;
+    let rows =
+        scores.get(own.clone()).into_iter().flatten().zip(labels.get(own.clone()).into_iter().flatten());
+    let corners = boxes.get(4 * own.start..4 * own.end).unwrap_or_default().chunks_exact(4);
+    let found: Vec<Detection> = rows
+        .zip(corners)
+        .map(|((&score, &label), at)| {
+            let corners = [at[0] * width, at[1] * height, at[2] * width, at[3] * height];
+            Detection { label: label as usize, score, corners }
+        })
+        .collect();
+    if found.iter().any(|d| !d.score.is_finite() || d.corners.iter().any(|v| !v.is_finite())) {
+        return Err(Error::Input(NO_NUMBER.into()));
+    }
+    Ok(found)
 }
 
 /// `preprocessor_config.json` with what `DetrImageProcessor` does where it is silent.
@@ -222,43 +398,10 @@ fn with_defaults(given: Option<Json>) -> Json {
     config
 }
 
-/// The smallest size that holds all of these.
-fn largest(sizes: impl Iterator<Item = [usize; 2]>) -> [usize; 2] {
-    sizes.fold([0; 2], |[h, w], [height, width]| [h.max(height), w.max(width)])
-}
-
-/// Pictures by number in groups of at most `most`, in which padding makes up less than a fifth.
-fn groups(sizes: &[[usize; 2]], most: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..sizes.len()).collect();
-    order.sort_by_key(|&i| (sizes[i], i));
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    let area = |[h, w]: [usize; 2]| h * w;
-    for i in order {
-        let joins = groups.last().is_some_and(|group| {
-            let members = || group.iter().chain([&i]).map(|&i| sizes[i]);
-            let used: usize = members().map(area).sum();
-            group.len() < most && 4 * area(largest(members())) * (group.len() + 1) < 5 * used.max(1)
-        });
-        match groups.last_mut() {
-            Some(group) if joins => group.push(i),
-            _ => groups.push(vec![i]),
-        }
-    }
-    groups
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::weights::Memory;
-
-    #[test]
-    fn pictures_of_similar_sizes_share_a_batch() {
-        let sizes = [[800, 1066], [1066, 800], [800, 1066], [800, 1000], [800, 1066], [7, 1333]];
-        assert_eq!(groups(&sizes, 8), [vec![5], vec![3, 0, 2, 4], vec![1]]);
-        assert_eq!(groups(&sizes, 2), [vec![5], vec![3, 0], vec![2, 4], vec![1]]);
-        assert!(groups(&[], 8).is_empty());
-    }
 
     #[test]
     fn what_the_processor_does_not_say_is_transformers_default() {

@@ -23,7 +23,7 @@ pub use config::{Config, PositionEmbedding};
 use masks::{MaskHead, Seen};
 use names::Names;
 
-use crate::layers::{layer_norm, linear};
+use crate::layers::{attention_scores, layer_norm, linear, masked};
 use crate::resnet::ResNet;
 use crate::weights::{Weights, check};
 use crate::{Error, Taps};
@@ -96,7 +96,7 @@ impl Detr {
     }
 
     /// The graph for such images. Taps: `feature_map`, `position_embedding`, `projected`, `encoder_layer<i>`,
-    /// `decoder_layer<i>`.
+    /// `decoder_layer<i>`, `cross_attention<i>`.
     pub fn graph(&self, images: Images, taps: &Taps) -> Result<Graph, Error> {
         let Images { batch, size: [height, width], padding } = images;
         if height == 0 || width == 0 {
@@ -227,7 +227,7 @@ impl Detr {
         let options =
             AttentionOptions { mask, ..AttentionOptions::heads(self.config.encoder_attention_heads) };
         let placed = b.add(x, position)?;
-        let attended = self.attention(b, "self_attn", [placed, placed, x], &options)?;
+        let attended = self.attention(b, "self_attn", [placed, placed, x], &options, None)?;
         let x = b.add(attended, x)?;
         let x = layer_norm(b, "self_attn_layer_norm", x, EPS)?;
         self.perceptron(b, x, self.config.encoder_ffn_dim)
@@ -245,7 +245,8 @@ impl Detr {
         let mut x = b.constant(Tensor::f32([1, queries, d], vec![0.0; queries * d])?);
         for i in 0..self.config.decoder_layers {
             x = b.scope(self.names.layer("decoder", i), |b| {
-                self.decoder_layer(b, x, query_position, memory)
+                let look = format!("cross_attention{i}");
+                self.decoder_layer(b, x, query_position, memory, taps.wants(&look).then_some((taps, look)))
             })?;
             taps.tap(b, &format!("decoder_layer{i}"), x)?;
         }
@@ -260,35 +261,45 @@ impl Detr {
         x: Value,
         query_position: Value,
         memory: Memory,
+        look: Option<(&Taps, String)>,
     ) -> Result<Value, GraphError> {
         let options = AttentionOptions::heads(self.config.decoder_attention_heads);
         let placed = b.add(x, query_position)?;
-        let attended = self.attention(b, "self_attn", [placed, placed, x], &options)?;
+        let attended = self.attention(b, "self_attn", [placed, placed, x], &options, None)?;
         let x = b.add(attended, x)?;
         let x = layer_norm(b, "self_attn_layer_norm", x, EPS)?;
         let batch = b.shape(memory.values).first().copied().unwrap_or(1);
         let x = b.expand(x, [batch, self.config.num_queries, self.config.d_model])?;
         let placed = b.add(x, query_position)?;
         let options = AttentionOptions { mask: memory.mask, ..options };
-        let attended = self.attention(b, "encoder_attn", [placed, memory.keys, memory.values], &options)?;
+        let attended =
+            self.attention(b, "encoder_attn", [placed, memory.keys, memory.values], &options, look)?;
         let x = b.add(attended, x)?;
         let x = layer_norm(b, "encoder_attn_layer_norm", x, EPS)?;
         self.perceptron(b, x, self.config.decoder_ffn_dim)
     }
 
-    /// Multi-head attention of what queries, keys and values are made of.
+    /// Multi-head attention of what queries, keys and values are made of. A tap gives its weights, `[batch, heads, queries,
+    /// keys]`.
     fn attention(
         &self,
         b: &mut Builder,
         module: &str,
         [q, k, v]: [Value; 3],
         options: &AttentionOptions,
+        look: Option<(&Taps, String)>,
     ) -> Result<Value, GraphError> {
         let d = self.config.d_model;
         b.scope(module, |b| {
             let q = linear(b, "q_proj", q, d, true)?;
             let k = linear(b, "k_proj", k, d, true)?;
             let v = linear(b, "v_proj", v, d, true)?;
+            if let Some((taps, name)) = look {
+                let scores = attention_scores(b, q, k, options.heads)?;
+                let scores = masked(b, scores, options.mask)?;
+                let weights = b.softmax(scores, -1)?;
+                taps.tap(b, &name, weights)?;
+            }
             let attended = b.scaled_dot_product_attention(q, k, v, options)?;
             linear(b, self.names.output(), attended, d, true)
         })

@@ -21,7 +21,7 @@ pub use config::{Config, Pool, Timm};
 pub use names::Layout;
 use names::{Names, Part};
 
-use crate::layers::{layer_norm, linear};
+use crate::layers::{attention_scores, layer_norm, linear};
 use crate::weights::{Weights, check};
 use crate::{Error, Taps};
 
@@ -280,18 +280,7 @@ impl Vit {
         if !taps.wants(name) {
             return Ok(());
         }
-        let heads = self.config.num_attention_heads;
-        let size = self.config.hidden_size / heads;
-        let (batch, length) = match *b.shape(q) {
-            [batch, length, _] => (batch, length),
-            _ => return Ok(()),
-        };
-        let q = b.reshape(q, [batch, length, heads, size])?;
-        let q = b.permute(q, [0, 2, 1, 3])?;
-        let k = b.reshape(k, [batch, length, heads, size])?;
-        let k = b.permute(k, [0, 2, 3, 1])?;
-        let scores = b.matmul(q, k)?;
-        let scores = b.unary(Unary::Affine { scale: 1.0 / (size as f32).sqrt(), offset: 0.0 }, scores)?;
+        let scores = attention_scores(b, q, k, self.config.num_attention_heads)?;
         let probs = b.softmax(scores, -1)?;
         taps.tap(b, name, probs)
     }

@@ -1,11 +1,12 @@
 //! Graph to graph: fusing, folding and changing precision. Each pass keeps the graph's inputs, outputs, weights, states
-//! and what they mean.
+//! and what they mean; only [`select_outputs`] leaves some out.
 
 mod batch_norm;
 mod epilogue;
 mod precision;
 mod qkv;
 mod rewrite;
+mod select;
 #[cfg(test)]
 mod testing;
 mod upsample;
@@ -17,6 +18,7 @@ pub use epilogue::fuse_epilogues;
 pub use precision::to_f16;
 pub use qkv::fuse_qkv;
 pub use rewrite::Rewriter;
+pub use select::select_outputs;
 pub use upsample::fold_upsampling;
 
 /// The passes that compiling runs, in the order in which they help each other.

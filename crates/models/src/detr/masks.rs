@@ -2,19 +2,16 @@
 //! what earlier stages of the backbone saw.
 
 use kiln_graph::ops::{Conv2d, Interpolate, InterpolateMode, Unary};
-use kiln_graph::{Builder, GraphError, Tensor, Value};
+use kiln_graph::{Builder, GraphError, Value};
 
 use super::names::{MaskPart, Names};
-use crate::layers::linear;
+use crate::layers::{attention_scores, linear, masked};
 
 /// Added to the variances of group norms.
 const EPS: f32 = 1e-5;
 
 /// Bytes of the largest tensor of some queries, by which their number at once is chosen.
 const AT_ONCE: usize = 64 << 20;
-
-/// A score that no softmax sees.
-const HIDDEN: f32 = -3.0e38;
 
 /// What the head reads.
 pub(super) struct Seen {
@@ -57,21 +54,13 @@ impl MaskHead<'_> {
     /// How much each query's head looks at each place: `[batch, queries, rows * columns, heads]`; all heads of a query
     /// share 1.
     fn attention(&self, b: &mut Builder, seen: &Seen) -> Result<Value, GraphError> {
-        let (heads, size) = (self.heads, self.d_model / self.heads);
+        let heads = self.heads;
         let [batch, queries, _] = *b.shape(seen.queries) else { return Ok(seen.queries) };
         let length = b.shape(seen.memory).get(1).copied().unwrap_or(0);
         let q = linear(b, self.names.masks(MaskPart::Query), seen.queries, self.d_model, true)?;
-        let q = b.unary(Unary::Affine { scale: 1.0 / (size as f32).sqrt(), offset: 0.0 }, q)?;
-        let q = b.reshape(q, [batch, queries, heads, size])?;
-        let q = b.permute(q, [0, 2, 1, 3])?;
         let k = linear(b, self.names.masks(MaskPart::Key), seen.memory, self.d_model, true)?;
-        let k = b.reshape(k, [batch, length, heads, size])?;
-        let k = b.permute(k, [0, 2, 3, 1])?;
-        let mut scores = b.matmul(q, k)?;
-        if let Some(mask) = seen.mask {
-            let hidden = b.constant(Tensor::scalar(HIDDEN));
-            scores = b.select(mask, scores, hidden)?;
-        }
+        let scores = attention_scores(b, q, k, heads)?;
+        let scores = masked(b, scores, seen.mask)?;
         let scores = b.permute(scores, [0, 2, 1, 3])?;
         let scores = b.reshape(scores, [batch, queries, heads * length])?;
         let shares = b.softmax(scores, -1)?;

@@ -7,6 +7,6 @@ mod processor;
 mod resample;
 
 pub use decode::{Picture, PictureError};
-pub use heat_map::overlay;
+pub use heat_map::{HeatMap, overlay};
 pub use processor::{Crop, ImageProcessor, ProcessorError, Resize};
 pub use resample::{Filter, resize};
