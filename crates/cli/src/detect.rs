@@ -1,15 +1,17 @@
 //! `kiln detect`: objects in pictures.
 
 mod annotate;
+mod attention;
 mod report;
+mod segments;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use kiln::engine::Precision;
 use kiln::models::coco::{Dataset, Summary, evaluate};
-use kiln::models::image::Picture;
-use kiln::models::{Detection, Detector};
+use kiln::models::image::{HeatMap, Picture};
+use kiln::models::{Detection, Detector, SegmentOptions};
 
 use crate::Outcome;
 use crate::bundled::{self, MODEL_HELP, picture_files, read_picture};
@@ -41,6 +43,15 @@ pub struct Args {
     /// Write the pictures with boxes and labels into this folder.
     #[arg(long, value_name = "FOLDER")]
     annotate: Option<PathBuf>,
+    /// Write what each query looked at into this folder: the decoder's last attention, an object a tile.
+    #[arg(long, value_name = "FOLDER")]
+    attention: Option<PathBuf>,
+    /// Cut the pictures into segments, and write them painted into this folder. For models with a head for masks.
+    #[arg(long, value_name = "FOLDER")]
+    segment: Option<PathBuf>,
+    /// A class whose segments are one, as a sky is; may be repeated.
+    #[arg(long, value_name = "LABEL", requires = "segment")]
+    fuse: Vec<String>,
     /// Write COCO JSON: with --eval a list of results, else images, annotations and categories.
     #[arg(long, value_name = "FILE.json")]
     coco: Option<PathBuf>,
@@ -68,14 +79,23 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
         Some(dataset) => evaluated(args, dataset)?,
         None => picture_files(&args.pictures)?,
     };
-    let mut targets = Vec::new();
-    if let Some(folder) = &args.annotate {
-        targets = annotate::targets(folder, &files)?;
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("{} cannot be made a folder", folder.display()))?;
-    }
+    let targets = |folder: &Option<PathBuf>, added: &str| match folder {
+        Some(folder) => annotate::targets(folder, &files, added),
+        None => Ok(Vec::new()),
+    };
+    let annotated = targets(&args.annotate, "")?;
+    let attended = targets(&args.attention, "-attention")?;
+    let painted = targets(&args.segment, "-segments")?;
     let mut detector = bundled::detector(&args.model, open(device)?, Precision::from(args.precision))?;
     detector.set_max_batch(args.batch as usize);
+    if args.segment.is_some() && !detector.model().config().masks {
+        bail!("{} has no head for masks, which --segment wants", args.model);
+    }
+    let options = SegmentOptions {
+        threshold: args.threshold,
+        fuse: args.fuse.iter().map(|name| class(&detector, name)).collect::<Result<_>>()?,
+        ..SegmentOptions::default()
+    };
     let mut report = Report::new(&detector, dataset.as_ref())?;
     let mut refused = 0;
     let progress = bar(files.len(), "pictures");
@@ -92,13 +112,26 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
             }
         }
         let pictures: Vec<Picture> = good.iter().map(|(.., picture)| picture.clone()).collect();
-        for ((index, path, picture), all) in good.iter().zip(detector.detect_blocking(&pictures)?) {
+        let found = look(&mut detector, &pictures, !attended.is_empty())?;
+        let cut =
+            if painted.is_empty() { Vec::new() } else { detector.segment_blocking(&pictures, &options)? };
+        for (i, ((index, path, picture), (all, maps))) in good.iter().zip(found).enumerate() {
             let found = Found { index: *index, path, picture, all: &all, threshold: args.threshold };
-            if dataset.is_none() {
-                progress.suspend(|| print(&found, &detector));
+            progress.suspend(|| {
+                if dataset.is_none() {
+                    print(&found, &detector);
+                    cut.get(i).into_iter().for_each(|cut| segments::print(cut, &detector));
+                }
+            });
+            if let Some(target) = annotated.get(*index) {
+                annotate::write(target, &annotate::annotated(&found, &detector))?;
             }
-            if let Some(target) = targets.get(*index) {
-                annotate::write(target, &found, &detector)?;
+            if let Some(target) = attended.get(*index) {
+                let seen: Vec<_> = all.iter().copied().zip(maps).collect();
+                annotate::write(target, &attention::page(picture, &seen, args.threshold, &detector))?;
+            }
+            if let (Some(target), Some(cut)) = (painted.get(*index), cut.get(i)) {
+                annotate::write(target, &segments::painted(picture, cut, &detector))?;
             }
             report.add(&found);
         }
@@ -115,6 +148,26 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
         pending.commit(report.csv.as_bytes())?;
     }
     Ok(if refused == 0 { Outcome::Done } else { Outcome::BadInput })
+}
+
+/// What is found in each picture, and, if that is asked for, where each query looked.
+fn look(
+    detector: &mut Detector,
+    pictures: &[Picture],
+    attention: bool,
+) -> Result<Vec<(Vec<Detection>, Vec<HeatMap>)>> {
+    Ok(if attention {
+        let found = detector.detect_with_attention_blocking(pictures)?;
+        found.into_iter().map(|objects| objects.into_iter().unzip()).collect()
+    } else {
+        detector.detect_blocking(pictures)?.into_iter().map(|objects| (objects, Vec::new())).collect()
+    })
+}
+
+/// The number of a class.
+fn class(detector: &Detector, name: &str) -> Result<usize> {
+    let found = detector.labels().iter().position(|label| label == name);
+    found.with_context(|| format!("--fuse names {name:?}, which is no class of the model"))
 }
 
 fn annotations(path: &Path) -> Result<Dataset> {

@@ -30,7 +30,7 @@ use crate::prepared::Prepared;
 use crate::weights::{self, Files, SharedWeights};
 use crate::{Device, Error, ModelProfile, Runner, Taps, folder};
 
-pub use segments::{Segment, SegmentOptions, Segmentation};
+pub use segments::{Masks, Segment, SegmentOptions, Segmentation};
 
 /// A detector with its labels, its image processor and a device to run on. Compiles a session when it first meets an
 /// input size, and keeps it.
@@ -219,7 +219,7 @@ impl Detector {
             let each = |values: &[f32]| values.len() / batch.max(1);
             for (slot, &i) in group.iter().enumerate() {
                 let own = |values: &'_ [f32]| slot * each(values)..(slot + 1) * each(values);
-                let said = segments::Masks {
+                let said = Masks {
                     logits: &logits[own(&logits)],
                     classes,
                     masks: &masks[own(&masks)],

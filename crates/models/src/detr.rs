@@ -200,7 +200,7 @@ impl Detr {
             }
             PositionEmbedding::Learned => {
                 if rows.max(columns) > LEARNED {
-                    let reason = format!("are for {LEARNED} rows and columns, not {rows} and {columns}");
+                    let reason = format!("it is for {LEARNED} rows and columns, not {rows} and {columns}");
                     return Err(GraphError::Value { what: "weight", name: b.path(), reason });
                 }
                 let mut table = |name: &str, count: usize, shape: [usize; 4]| {

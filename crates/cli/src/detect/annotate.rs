@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use kiln::models::Detector;
 use kiln::models::image::Picture;
 
@@ -16,69 +16,96 @@ use crate::output::Pending;
 /// Pixels of the shorter side below which a picture is enlarged, so that labels can be read.
 const SIDE: usize = 480;
 
-/// Where each picture's annotated copy goes: a PNG of its name in the folder, numbered where two have one name. No
-/// picture is written over.
-pub fn targets(folder: &Path, pictures: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// Makes the folder for copies of pictures, and says where each goes: a PNG of its name and what is `added` to it, numbered
+/// where two have one name. No picture is written over.
+pub fn targets(folder: &Path, pictures: &[PathBuf], added: &str) -> Result<Vec<PathBuf>> {
     let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let originals: HashSet<PathBuf> = pictures.iter().map(|path| whole(path)).collect();
     let mut taken = HashSet::new();
     let mut targets = Vec::new();
     for picture in pictures {
         let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
-        let names = (1..).map(|i| if i == 1 { format!("{stem}.png") } else { format!("{stem}-{i}.png") });
+        let names = (1..).map(|i| match i {
+            1 => format!("{stem}{added}.png"),
+            i => format!("{stem}-{i}{added}.png"),
+        });
         let free = names.map(|name| folder.join(name)).find(|path| taken.insert(path.clone()));
         let Some(target) = free else { bail!("{} has no free name", picture.display()) };
         if originals.contains(&whole(&target)) {
-            bail!("--annotate would write over {}: name another folder", target.display());
+            bail!("that would write over {}: name another folder", target.display());
         }
         targets.push(target);
     }
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("{} cannot be made a folder", folder.display()))?;
     Ok(targets)
 }
 
-/// Writes `found`, annotated.
-pub fn write(target: &Path, found: &Found, detector: &Detector) -> Result<()> {
-    let file = Pending::create(target)?;
-    file.commit(&annotated(found, detector).to_png()?)
+/// Writes a picture.
+pub fn write(target: &Path, picture: &Picture) -> Result<()> {
+    Pending::create(target)?.commit(&picture.to_png()?)
+}
+
+/// The picture, enlarged where it is too small for labels.
+pub fn readable(picture: &Picture) -> Picture {
+    let shorter = picture.width.min(picture.height).max(1);
+    if shorter >= SIDE {
+        return picture.clone();
+    }
+    let longest = picture.width.max(picture.height);
+    fit(picture, longest * SIDE.div_ceil(shorter).min(4096 / longest.max(1)).max(1))
+}
+
+/// Text on a ground of `color`, above a place where there is room, else below it, and inside the canvas.
+pub fn label(canvas: &mut Canvas, text: &str, [left, top]: [usize; 2], color: [u8; 3]) {
+    let unit = unit(canvas);
+    let (width, height) = (text.chars().count() * GLYPH * unit + 2 * unit, (GLYPH + 2) * unit);
+    let y = if top >= height { top - height } else { top };
+    let x = left.min(canvas.width.saturating_sub(width));
+    canvas.fill([x, y, x + width, y + height], color);
+    canvas.text(text, x + unit, y + unit, unit, ink(color));
+}
+
+/// Pixels of a thin line.
+fn unit(canvas: &Canvas) -> usize {
+    (canvas.width.min(canvas.height) / 320).max(1)
+}
+
+/// Draws a box of `corners` in pixels of a picture that is shown `scale` times as large; gives its left and top.
+pub fn frame(canvas: &mut Canvas, corners: [f32; 4], scale: f32, color: [u8; 3]) -> [usize; 2] {
+    let inside = |value: f32, limit: usize| (value * scale).round().clamp(0.0, limit as f32) as usize;
+    let [left, top, right, bottom] = corners;
+    let (left, right) = (inside(left, canvas.width), inside(right, canvas.width));
+    let (top, bottom) = (inside(top, canvas.height), inside(bottom, canvas.height));
+    // A box without area still shows where it is.
+    let thick = 2 * unit(canvas);
+    canvas.frame([left, top, right.max(left + 1), bottom.max(top + 1)], thick, color);
+    [left, top]
 }
 
 /// The picture with a frame and a label for each object, each class in its own colour.
 pub fn annotated(found: &Found, detector: &Detector) -> Picture {
     let Found { picture, all, threshold, .. } = found;
-    let shorter = picture.width.min(picture.height).max(1);
-    let shown = if shorter < SIDE {
-        let longest = picture.width.max(picture.height);
-        fit(picture, longest * SIDE.div_ceil(shorter).min(4096 / longest.max(1)).max(1))
-    } else {
-        (*picture).clone()
-    };
+    let shown = readable(picture);
     let scale = shown.width as f32 / picture.width.max(1) as f32;
-    let unit = (shown.width.min(shown.height) / 320).max(1);
     let mut canvas = Canvas::of(&shown);
     // The surest last, on top.
     let objects: Vec<_> = above(all, *threshold).collect();
     for object in objects.into_iter().rev() {
         let color = color(object.label);
-        let inside = |value: f32, limit: usize| (value * scale).round().clamp(0.0, limit as f32) as usize;
-        let [left, top, right, bottom] = object.corners;
-        let (left, right) = (inside(left, shown.width), inside(right, shown.width));
-        let (top, bottom) = (inside(top, shown.height), inside(bottom, shown.height));
-        // A box without area still shows where it is.
-        let (right, bottom) = (right.max(left + 1), bottom.max(top + 1));
-        canvas.frame([left, top, right, bottom], 2 * unit, color);
-        let text = format!("{} {:.0}%", detector.label(object.label), object.score * 100.0);
-        let (width, height) = (text.chars().count() * GLYPH * unit + 2 * unit, (GLYPH + 2) * unit);
-        // Above the box where there is room, else within it.
-        let y = if top >= height { top - height } else { top };
-        let x = left.min(shown.width.saturating_sub(width));
-        canvas.fill([x, y, x + width, y + height], color);
-        canvas.text(&text, x + unit, y + unit, unit, ink(color));
+        let corner = frame(&mut canvas, object.corners, scale, color);
+        label(&mut canvas, &title(detector, object.label, object.score), corner, color);
     }
     canvas.finish()
 }
 
+/// A class and how sure it is.
+pub fn title(detector: &Detector, label: usize, score: f32) -> String {
+    format!("{} {:.0}%", detector.label(label), score * 100.0)
+}
+
 /// A colour of its own for each class: hues a golden angle apart.
-fn color(label: usize) -> [u8; 3] {
+pub fn color(label: usize) -> [u8; 3] {
     let hue = (label as f64 * 0.618_033_988_749_895).fract() * 6.0;
     let value = |shift: f64| {
         let k = (shift + hue).rem_euclid(6.0);
@@ -105,9 +132,11 @@ mod tests {
         std::fs::write(&picture, b"x").unwrap();
         let out = folder.path().join("out");
         let pictures = [picture, PathBuf::from("b/a.jpg"), PathBuf::from("c.png")];
-        let names = targets(&out, &pictures).unwrap();
+        let names = targets(&out, &pictures, "").unwrap();
         assert_eq!(names, ["a.png", "a-2.png", "c.png"].map(|name| out.join(name)));
-        let error = targets(folder.path(), &pictures).unwrap_err().to_string();
+        let names = targets(folder.path(), &pictures, "-segments").unwrap();
+        assert_eq!(names[1], folder.path().join("a-2-segments.png"));
+        let error = targets(folder.path(), &pictures, "").unwrap_err().to_string();
         assert!(error.contains("write over"), "{error}");
     }
 

@@ -46,13 +46,16 @@ pub struct Segment {
     pub area: usize,
 }
 
-/// What the queries of one picture say: `logits` `[queries, classes + 1]`, the last for "no object", and `masks` `[queries, rows,
-/// columns]`, logits too.
+/// What the queries of one picture say.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Masks<'a> {
+pub struct Masks<'a> {
+    /// `[queries, classes + 1]`, the last for "no object".
     pub logits: &'a [f32],
+    /// How many classes there are.
     pub classes: usize,
+    /// Logits `[queries, rows, columns]` of where each query's object is.
     pub masks: &'a [f32],
+    /// Rows and columns of a mask.
     pub size: [usize; 2],
 }
 
@@ -83,7 +86,9 @@ impl Masks<'_> {
         kept
     }
 
-    /// The segments of a picture of this size: every pixel goes to the strongest mask there.
+    /// The segments of a picture of this size: masks are enlarged bilinearly, and every pixel goes to the strongest.
+    ///
+    /// transformers gives a segment the number of an earlier one where classes are fused; here numbers stay apart.
     pub fn segments(&self, width: usize, height: usize, options: &SegmentOptions) -> Segmentation {
         let kept = self.kept(options.threshold);
         let [rows, columns] = self.size;

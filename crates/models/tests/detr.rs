@@ -1,0 +1,82 @@
+//! DETR against transformers' numbers (`tests/oracle/detr.py` writes them).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kiln_engine::Precision;
+use kiln_graph::Tensor;
+use kiln_models::SegmentOptions;
+use kiln_models::detect::Masks;
+use kiln_models::verify::{Device, Gates, Options, Verdict, verify};
+use kiln_models::weights::{Files, Folder, SafeTensors};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/detr")
+}
+
+/// Verifies a folder, of which `count` tensors are compared.
+fn passes(case: &str, precision: Precision, count: usize) {
+    let options = Options { device: Device::Cpu, precision, gates: Gates::default(), layers: false };
+    let mut seen = 0;
+    let files = Arc::new(Folder::new(fixtures().join(case)));
+    let each = &mut |row: kiln_models::verify::Row| {
+        assert_eq!(row.verdict, Verdict::Passed, "{}", row.name);
+        seen += 1;
+    };
+    pollster::block_on(verify(files, &options, each)).unwrap();
+    assert_eq!(seen, count);
+}
+
+#[test]
+fn the_head_for_masks() {
+    passes("segmentation", Precision::F32, 5);
+    passes("segmentation", Precision::F16, 5);
+}
+
+#[test]
+fn three_stages_and_learned_positions() {
+    passes("three_stages", Precision::F32, 4);
+    passes("three_stages", Precision::F16, 4);
+}
+
+#[test]
+fn masks_merge_into_the_same_segments() {
+    let files: Arc<dyn Files> = Arc::new(Folder::new(fixtures()));
+    let file = SafeTensors::open(files, "segments.safetensors").unwrap();
+    for i in 0..3 {
+        let load = |name: &str| -> Tensor { file.load(&format!("{i}.{name}")).unwrap() };
+        let (logits, masks, labels) = (load("logits"), load("masks"), load("labels"));
+        let (&[_, rows, columns], &[height, width]) = (masks.shape(), labels.shape()) else { unreachable!() };
+        let fuse = load("fuse").to_f64().into_iter().filter(|&label| label >= 0.0);
+        let options = SegmentOptions {
+            threshold: load("threshold").to_f32()[0],
+            fuse: fuse.map(|label| label as usize).collect(),
+            ..SegmentOptions::default()
+        };
+        let (logits, masks) = (logits.to_f32(), masks.to_f32());
+        let said = Masks { logits: &logits, classes: 3, masks: &masks, size: [rows, columns] };
+        let found = said.segments(width, height, &options);
+        let label = |&id: &u32| match id {
+            0 => -1.0,
+            id => found.segments[id as usize - 1].label as f64,
+        };
+        assert_eq!(found.ids.iter().map(label).collect::<Vec<_>>(), labels.to_f64(), "case {i}");
+        let areas: HashMap<u32, usize> = found.ids.iter().fold(HashMap::new(), |mut areas, &id| {
+            *areas.entry(id).or_default() += 1;
+            areas
+        });
+        for (segment, id) in found.segments.iter().zip(1..) {
+            assert_eq!(segment.area, areas[&id]);
+        }
+        if options.fuse.is_empty() {
+            let ids: Vec<f64> = found.ids.iter().map(|&id| f64::from(id)).collect();
+            assert_eq!(ids, load("segmentation").to_f64(), "case {i}");
+            let scores = load("scores").to_f64();
+            assert_eq!(found.segments.len(), scores.len());
+            for (segment, score) in found.segments.iter().zip(scores) {
+                assert!((f64::from(segment.score) - score).abs() < 1e-5);
+            }
+        }
+    }
+}

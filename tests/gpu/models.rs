@@ -1,0 +1,40 @@
+//! Tiny models on the device against the numbers of the libraries that they come from.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kiln::engine::{Gpu, Precision};
+use kiln::models::verify::{Device, Gates, Options, Row, Verdict, verify};
+use kiln::models::weights::Folder;
+use libtest_mimic::{Failed, Trial};
+
+/// Folders of `tests/fixtures`.
+const CASES: [&str; 2] = ["detr/segmentation", "detr/three_stages"];
+
+fn compare(gpu: &Gpu, case: &str, precision: Precision) -> Result<(), Failed> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(case);
+    let options =
+        Options { device: Device::Gpu(gpu.clone()), precision, gates: Gates::default(), layers: false };
+    let mut rows: Vec<Row> = Vec::new();
+    pollster::block_on(verify(Arc::new(Folder::new(folder)), &options, &mut |row| rows.push(row)))?;
+    let wrong: Vec<&str> =
+        rows.iter().filter(|row| row.verdict != Verdict::Passed).map(|row| row.name.as_str()).collect();
+    match &wrong[..] {
+        [] if !rows.is_empty() => Ok(()),
+        [] => Err("nothing was compared".into()),
+        wrong => Err(wrong.join(", ").into()),
+    }
+}
+
+pub fn trials(gpu: &Result<Gpu, String>) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for case in CASES {
+        for (name, precision) in [("f32", Precision::F32), ("f16", Precision::F16)] {
+            let trial =
+                crate::trial(format!("models::{case}_{name}"), gpu, move |gpu| compare(gpu, case, precision));
+            let without = precision == Precision::F16 && gpu.as_ref().is_ok_and(|gpu| !gpu.tier().f16);
+            trials.push(if without { trial.with_ignored_flag(true) } else { trial });
+        }
+    }
+    trials
+}
