@@ -39,6 +39,7 @@ fn fuse(graph: Graph, eligible: impl Fn(bool) -> bool) -> Result<Graph, GraphErr
         let mut fused: Vec<&String> = node.fused.iter().collect();
         while uses[last.index()] == 1
             && let Some(consumer) = reader[last.index()]
+            && !taken[consumer]
             && let Some(step) = step_of(&graph, consumer, last, epilogue.operands())
         {
             let (step, operand) = step;
@@ -156,6 +157,24 @@ mod tests {
         let y = b.add(y, other).unwrap();
         b.output("y", y).unwrap();
         assert_eq!(fused_steps(&fused(b)), [0, 0]);
+    }
+
+    #[test]
+    fn one_of_two_products_takes_their_sum() {
+        let mut b = Builder::new();
+        let x = b.input("x", [4, 8], DType::F32).unwrap();
+        let product = |b: &mut Builder, name: &str| {
+            let (w, bias) = (b.weight(name, [8, 8]).unwrap(), b.weight(&format!("{name}_b"), [8]).unwrap());
+            let y = b.linear(x, w, None).unwrap();
+            b.add(y, bias).unwrap()
+        };
+        let (left, right) = (product(&mut b, "left"), product(&mut b, "right"));
+        let sum = b.add(left, right).unwrap();
+        let y = b.unary(Unary::Relu, sum).unwrap();
+        b.output("y", y).unwrap();
+        let mut steps = fused_steps(&fused(b));
+        steps.sort();
+        assert_eq!(steps, [1, 3]);
     }
 
     #[test]
