@@ -1,4 +1,4 @@
-//! Tiny models on the device against the numbers of the libraries that they come from.
+//! Boxes and tiny models on the device against the numbers of the libraries that they come from.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,13 +8,12 @@ use kiln::models::verify::{Device, Gates, Options, Row, Verdict, verify};
 use kiln::models::weights::Folder;
 use libtest_mimic::{Failed, Trial};
 
-/// Folders of `tests/fixtures`.
-const CASES: [&str; 2] = ["detr/segmentation", "detr/three_stages"];
+/// Folders of `tests/fixtures`, and whether f16 holds their inputs.
+const CASES: [(&str, bool); 3] = [("boxes", false), ("detr/segmentation", true), ("detr/three_stages", true)];
 
 fn compare(gpu: &Gpu, case: &str, precision: Precision) -> Result<(), Failed> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(case);
-    let options =
-        Options { device: Device::Gpu(gpu.clone()), precision, gates: Gates::default(), layers: false };
+    let options = Options { device: Device::Gpu(gpu), precision, gates: Gates::default(), layers: true };
     let mut rows: Vec<Row> = Vec::new();
     pollster::block_on(verify(Arc::new(Folder::new(folder)), &options, &mut |row| rows.push(row)))?;
     let wrong: Vec<&str> =
@@ -28,10 +27,12 @@ fn compare(gpu: &Gpu, case: &str, precision: Precision) -> Result<(), Failed> {
 
 pub fn trials(gpu: &Result<Gpu, String>) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for case in CASES {
-        for (name, precision) in [("f32", Precision::F32), ("f16", Precision::F16)] {
-            let trial =
-                crate::trial(format!("models::{case}_{name}"), gpu, move |gpu| compare(gpu, case, precision));
+    for (case, half) in CASES {
+        let both = [("f32", Precision::F32), ("f16", Precision::F16)];
+        for (name, precision) in both.into_iter().take(if half { 2 } else { 1 }) {
+            let trial = crate::trial(format!("goldens::{case}_{name}"), gpu, move |gpu| {
+                compare(gpu, case, precision)
+            });
             let without = precision == Precision::F16 && gpu.as_ref().is_ok_and(|gpu| !gpu.tier().f16);
             trials.push(if without { trial.with_ignored_flag(true) } else { trial });
         }

@@ -3,7 +3,7 @@
 
 mod digits;
 mod faults;
-mod models;
+mod goldens;
 mod parity;
 mod range;
 mod session;
@@ -63,7 +63,7 @@ fn main() {
     trials.extend(slabs::trials(&gpu));
     trials.extend(faults::trials(&gpu));
     trials.extend(digits::trials(&gpu));
-    trials.extend(models::trials(&gpu));
+    trials.extend(goldens::trials(&gpu));
     trials.extend(tuning::trials(&gpu));
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -79,7 +79,7 @@ def write_model(case, kind, config, seed):
             weights[name] = torch.from_numpy(values).view(tensor.shape)
             entries.append(dict(name=name, shape=list(tensor.shape), scale=scale, offset=offset))
         save_file(weights, path, {"format": "pt"})
-        model = kind.from_pretrained(made).eval()
+        model = kind.from_pretrained(made, attn_implementation="eager").eval()
         with open(os.path.join(made, "config.json")) as f:
             saved = json.load(f)
     pixels = torch.from_numpy(recipe(f"{seed}/{case}/pixel_values", 2 * 3 * 64 * 96, 1.0, 0.0)).view(2, 3, 64, 96)
@@ -88,12 +88,15 @@ def write_model(case, kind, config, seed):
     mask[1, :, 72:] = 0
     pixels = pixels * mask[:, None]
     with torch.no_grad():
-        answer = model(pixel_values=pixels, pixel_mask=mask)
-        double = model.double()(pixel_values=pixels.double(), pixel_mask=mask)
+        answer = model(pixel_values=pixels, pixel_mask=mask, output_attentions=True)
+        double = model.double()(pixel_values=pixels.double(), pixel_mask=mask, output_attentions=True)
     names = ["logits", "pred_boxes", "last_hidden_state", "encoder_last_hidden_state"]
     names += ["pred_masks"] if kind is DetrForSegmentation else []
     expected = {f"out.{name}": answer[name].contiguous() for name in names}
     noise = {f"out.{name}": (answer[name].double() - double[name]).abs().max().item() for name in names}
+    for i, (weights, exact) in enumerate(zip(answer.cross_attentions, double.cross_attentions)):
+        expected[f"mid.cross_attention{i}"] = weights.contiguous()
+        noise[f"mid.cross_attention{i}"] = (weights.double() - exact).abs().max().item()
     save_file({"pixel_values": pixels, "pixel_mask": mask}, os.path.join(folder, "inputs.safetensors"))
     save_file(expected, os.path.join(folder, "expected.safetensors"))
     manifest = {

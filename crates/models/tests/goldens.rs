@@ -1,4 +1,4 @@
-//! DETR against transformers' numbers (`tests/oracle/detr.py` writes them).
+//! Models and ops against the numbers of the libraries that they come from (`tests/oracle` writes them).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use kiln_models::verify::{Device, Gates, Options, Verdict, verify};
 use kiln_models::weights::{Files, Folder, SafeTensors};
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/detr")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
 
-/// Verifies a folder, of which `count` tensors are compared.
+/// Verifies a folder with its hidden layers, of which `count` tensors are compared.
 fn passes(case: &str, precision: Precision, count: usize) {
-    let options = Options { device: Device::Cpu, precision, gates: Gates::default(), layers: false };
+    let options = Options { device: Device::Cpu, precision, gates: Gates::default(), layers: true };
     let mut seen = 0;
     let files = Arc::new(Folder::new(fixtures().join(case)));
     let each = &mut |row: kiln_models::verify::Row| {
@@ -30,20 +30,25 @@ fn passes(case: &str, precision: Precision, count: usize) {
 
 #[test]
 fn the_head_for_masks() {
-    passes("segmentation", Precision::F32, 5);
-    passes("segmentation", Precision::F16, 5);
+    passes("detr/segmentation", Precision::F32, 7);
+    passes("detr/segmentation", Precision::F16, 7);
 }
 
 #[test]
 fn three_stages_and_learned_positions() {
-    passes("three_stages", Precision::F32, 4);
-    passes("three_stages", Precision::F16, 4);
+    passes("detr/three_stages", Precision::F32, 6);
+    passes("detr/three_stages", Precision::F16, 6);
+}
+
+#[test]
+fn random_touching_identical_and_degenerate_boxes() {
+    passes("boxes", Precision::F32, 68);
 }
 
 #[test]
 fn masks_merge_into_the_same_segments() {
     let files: Arc<dyn Files> = Arc::new(Folder::new(fixtures()));
-    let file = SafeTensors::open(files, "segments.safetensors").unwrap();
+    let file = SafeTensors::open(files, "detr/segments.safetensors").unwrap();
     for i in 0..3 {
         let load = |name: &str| -> Tensor { file.load(&format!("{i}.{name}")).unwrap() };
         let (logits, masks, labels) = (load("logits"), load("masks"), load("labels"));

@@ -28,10 +28,10 @@ pub struct Family {
 /// The families that Kiln computes.
 pub const FAMILIES: &[Family] = &[detr::FAMILY, resnet::FAMILY, vit::FAMILY];
 
-/// Hidden layers that are images, channels last, as they lie on disk.
+/// Hidden layers that are images, channels last, as they lie on disk. Attention's weights have four axes too, and no channels.
 fn images_second(outputs: HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>, VerifyError> {
     let lay = |(name, tensor): (String, Tensor)| {
-        let image = name.starts_with("mid.") && tensor.shape().len() == 4;
+        let image = name.starts_with("mid.") && !name.contains("attention") && tensor.shape().len() == 4;
         let tensor = if image { channels_second(&tensor)? } else { tensor };
         Ok((name, tensor))
     };
