@@ -350,6 +350,8 @@ files! {
     NMS_LANE = "vision/nms_lane.wgsl";
     /// Greedy suppression by a workgroup.
     NMS_WORKGROUP = "vision/nms_workgroup.wgsl";
+    /// Soft suppression by a workgroup.
+    SOFT_NMS = "vision/soft_nms.wgsl";
     /// Indices of boxes with long enough sides.
     REMOVE_SMALL_BOXES = "vision/remove_small_boxes.wgsl";
     /// Means of bilinear samples of regions.

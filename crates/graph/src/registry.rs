@@ -311,6 +311,7 @@ pub const FAMILIES: &[Family] = families![
     rope,
     boxes,
     nms,
+    soft_nms,
     roi_align,
     selective_scan,
 ];

@@ -14,6 +14,7 @@ mod prepared;
 mod profile;
 pub mod resnet;
 mod runner;
+pub mod suppress;
 mod taps;
 pub mod verify;
 pub mod vit;

@@ -78,7 +78,7 @@ impl Nms {
 }
 
 /// Intersection over union in f32, as torchvision computes it: the threshold decides by its last bit.
-fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
+pub(super) fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
     let area = |b: [f32; 4]| (b[2] - b[0]) * (b[3] - b[1]);
     let side = |i: usize| (a[i + 2].min(b[i + 2]) - a[i].max(b[i])).max(0.0);
     let inter = side(0) * side(1);
