@@ -28,7 +28,7 @@ pub use kiln_graph::ops::Decay;
 ///
 /// A score a box. Boxes of equal scores keep their order; a NaN score comes first; a box without area or with a NaN
 /// overlaps none. No boxes give no indices; [`Error::Input`] where the lengths differ. The op is
-/// [`Nms`](kiln_graph::ops::Nms).
+/// [`Nms`].
 pub fn nms(boxes: &[[f32; 4]], scores: &[f32], threshold: f32) -> Result<Vec<usize>, Error> {
     let outputs = run(&Nms { threshold, classes: false }, boxes, scores, None)?;
     Ok(indices(&outputs).collect())
@@ -53,7 +53,7 @@ pub fn batched_nms(
 ///
 /// A score, 0 or more, a box. Of equal scores the first is taken first; a box with a NaN score is never taken; a box
 /// without area or with a NaN overlaps none. No boxes give none; [`Error::Input`] where the lengths differ or the sigma of
-/// a Gaussian decay is not more than 0. The op is [`SoftNms`](kiln_graph::ops::SoftNms).
+/// a Gaussian decay is not more than 0. The op is [`SoftNms`].
 pub fn soft_nms(
     boxes: &[[f32; 4]],
     scores: &[f32],
