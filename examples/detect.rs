@@ -1,6 +1,7 @@
 //! What is where in a picture, by a DETR.
 //!
-//! `cargo run --release -p kiln-tests --example detect FOLDER PICTURE`, with a model as transformers saves it.
+//! `cargo run --release -p kiln-tests --example detect examples/models/scenes-detr examples/models/scenes-detr/samples/scene-0003.png`,
+//! or with any model as transformers saves it.
 
 use anyhow::{Result, bail};
 use kiln::engine::{Gpu, GpuOptions, Precision};

@@ -6,6 +6,7 @@ mod faults;
 mod goldens;
 mod parity;
 mod range;
+mod scenes;
 mod session;
 mod slabs;
 mod states;
@@ -63,6 +64,7 @@ fn main() {
     trials.extend(slabs::trials(&gpu));
     trials.extend(faults::trials(&gpu));
     trials.extend(digits::trials(&gpu));
+    trials.extend(scenes::trials(&gpu));
     trials.extend(goldens::trials(&gpu));
     trials.extend(tuning::trials(&gpu));
     libtest_mimic::run(&arguments, trials).exit();

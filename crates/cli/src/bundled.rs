@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use kiln::engine::Precision;
+use kiln::models::coco::Dataset;
 use kiln::models::image::Picture;
 use kiln::models::weights::hub::{self, Hub};
 use kiln::models::weights::{Files, Folder, Memory};
@@ -38,11 +39,32 @@ pub const DIGIT_SAMPLES: &[(&str, &[u8])] = embedded!(
     "digit-1633-nine.png",
 );
 
+/// A small DETR that finds handwritten digits in coloured scenes.
+const SCENES: &[(&str, &[u8])] =
+    embedded!("scenes-detr": "config.json", "preprocessor_config.json", "model.safetensors");
+
+/// Eight scenes of digits that it was not trained on.
+const SCENE_SAMPLES: &[(&str, &[u8])] = embedded!(
+    "scenes-detr/samples":
+    "scene-0000.png",
+    "scene-0001.png",
+    "scene-0002.png",
+    "scene-0003.png",
+    "scene-0004.png",
+    "scene-0005.png",
+    "scene-0006.png",
+    "scene-0007.png",
+);
+
+/// What is in them, as COCO annotations.
+const SCENE_ANNOTATIONS: &[(&str, &[u8])] = embedded!("scenes-detr/samples": "annotations.json");
+
 /// Bundled models by name.
-const MODELS: &[(&str, &[(&str, &[u8])])] = &[("digits", DIGITS)];
+const MODELS: &[(&str, &[(&str, &[u8])])] = &[("digits", DIGITS), ("scenes", SCENES)];
 
 /// What MODEL may be, for the help of every command.
-pub const MODEL_HELP: &str = "A folder in the hub's layout, hub:owner/name, or a bundled model: digits";
+pub const MODEL_HELP: &str =
+    "A folder in the hub's layout, hub:owner/name, or a bundled model: digits (classifies), scenes (detects)";
 
 /// The files of MODEL, and what errors call them.
 pub fn files(model: &str) -> Result<Arc<dyn Files>> {
@@ -92,6 +114,13 @@ pub fn digit_samples() -> Result<Vec<(&'static str, &'static str, Picture)>> {
         Ok((name, label, Picture::decode(bytes)?))
     };
     DIGIT_SAMPLES.iter().map(decode).collect()
+}
+
+/// The scene samples with their names, and what is in them.
+pub fn scene_samples() -> Result<(Vec<(&'static str, Picture)>, Dataset)> {
+    let scenes = SCENE_SAMPLES.iter().map(|&(name, bytes)| Ok((name, Picture::decode(bytes)?)));
+    let annotations = SCENE_ANNOTATIONS.first().map_or(&[][..], |(_, bytes)| bytes);
+    Ok((scenes.collect::<Result<_>>()?, Dataset::from_json(annotations)?))
 }
 
 /// Largest picture file.

@@ -2,6 +2,7 @@
 
 mod annotate;
 mod attention;
+mod drawings;
 mod report;
 mod segments;
 
@@ -18,7 +19,12 @@ use crate::bundled::{self, MODEL_HELP, picture_files, read_picture};
 use crate::classify::open;
 use crate::device::{DeviceArgs, PrecisionKind};
 use crate::output::{Pending, bar, say};
-use report::{Found, Report};
+use drawings::Drawings;
+use report::Report;
+
+pub use annotate::annotated;
+pub use attention::page;
+pub use report::Found;
 
 /// Largest annotations file.
 const MAX_JSON: u64 = 4 << 30;
@@ -79,13 +85,7 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
         Some(dataset) => evaluated(args, dataset)?,
         None => picture_files(&args.pictures)?,
     };
-    let targets = |folder: &Option<PathBuf>, added: &str| match folder {
-        Some(folder) => annotate::targets(folder, &files, added),
-        None => Ok(Vec::new()),
-    };
-    let annotated = targets(&args.annotate, "")?;
-    let attended = targets(&args.attention, "-attention")?;
-    let painted = targets(&args.segment, "-segments")?;
+    let drawings = Drawings::plan(args, &files)?;
     let mut detector = bundled::detector(&args.model, open(device)?, Precision::from(args.precision))?;
     detector.set_max_batch(args.batch as usize);
     if args.segment.is_some() && !detector.model().config().masks {
@@ -112,27 +112,20 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
             }
         }
         let pictures: Vec<Picture> = good.iter().map(|(.., picture)| picture.clone()).collect();
-        let found = look(&mut detector, &pictures, !attended.is_empty())?;
-        let cut =
-            if painted.is_empty() { Vec::new() } else { detector.segment_blocking(&pictures, &options)? };
+        let found = look(&mut detector, &pictures, args.attention.is_some())?;
+        let cut = match args.segment {
+            Some(_) => detector.segment_blocking(&pictures, &options)?,
+            None => Vec::new(),
+        };
         for (i, ((index, path, picture), (all, maps))) in good.iter().zip(found).enumerate() {
             let found = Found { index: *index, path, picture, all: &all, threshold: args.threshold };
-            progress.suspend(|| {
-                if dataset.is_none() {
+            if dataset.is_none() {
+                progress.suspend(|| {
                     print(&found, &detector);
                     cut.get(i).into_iter().for_each(|cut| segments::print(cut, &detector));
-                }
-            });
-            if let Some(target) = annotated.get(*index) {
-                annotate::write(target, &annotate::annotated(&found, &detector))?;
+                });
             }
-            if let Some(target) = attended.get(*index) {
-                let seen: Vec<_> = all.iter().copied().zip(maps).collect();
-                annotate::write(target, &attention::page(picture, &seen, args.threshold, &detector))?;
-            }
-            if let (Some(target), Some(cut)) = (painted.get(*index), cut.get(i)) {
-                annotate::write(target, &segments::painted(picture, cut, &detector))?;
-            }
+            drawings.write(&found, maps, cut.get(i), &detector)?;
             report.add(&found);
         }
         progress.inc(chunk.len() as u64);

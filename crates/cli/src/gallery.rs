@@ -45,6 +45,18 @@ pub fn gallery(tiles: &[Tile], columns: usize, side: usize) -> Picture {
     canvas.finish()
 }
 
+/// Pictures one below the other, each in the middle.
+pub fn stack(pages: &[Picture]) -> Picture {
+    let width = pages.iter().map(|page| page.width).max().unwrap_or(0);
+    let mut canvas = Canvas::new(width, pages.iter().map(|page| page.height).sum(), PAPER);
+    let mut top = 0;
+    for page in pages {
+        canvas.paste(page, (width - page.width) / 2, top);
+        top += page.height;
+    }
+    canvas.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +71,8 @@ mod tests {
         assert_eq!((page.width, page.height), (2 * 108 + 12, 2 * 119 + 12));
         let ink = page.rgb.chunks_exact(3).filter(|&pixel| pixel == INK).count();
         assert!(ink > 100);
+        let both = stack(&[page.clone(), gallery(&[tile("one")], 1, 96)]);
+        assert_eq!((both.width, both.height), (page.width, page.height + 119 + 12));
+        assert_eq!(both.rgb[..page.rgb.len()], page.rgb);
     }
 }

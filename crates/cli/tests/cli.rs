@@ -1,40 +1,16 @@
 //! The binary from outside: right answers, and one plain sentence for everything that is wrong. No test needs a GPU.
 
+mod common;
+
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use image::{DynamicImage, ImageFormat};
 use serde_json::{Map, Value as Json, json};
 use tempfile::TempDir;
 
-fn run(arguments: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_kiln"))
-        .args(arguments)
-        .env_remove("KILN_DISABLE")
-        .env_remove("RUST_LOG")
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
-    output
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// The command ends with code 2 and one sentence, which holds all of `parts`.
-fn refused(arguments: &[&str], parts: &[&str]) {
-    let output = run(arguments);
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}{}", stdout(&output));
-    let lines: Vec<&str> = stderr.lines().collect();
-    assert!(lines.len() == 1 && lines[0].starts_with("error: "), "{arguments:?}: {stderr}");
-    for part in parts {
-        assert!(stderr.contains(part), "{arguments:?} should say {part:?}: {stderr}");
-    }
-}
+use common::{refused, run, stdout, text};
 
 fn digits() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models/digits-vit")
@@ -42,10 +18,6 @@ fn digits() -> PathBuf {
 
 fn sample(name: &str) -> String {
     digits().join("samples").join(name).to_string_lossy().into_owned()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// A copy of the bundled model to damage.
@@ -358,9 +330,10 @@ fn the_demo_runs_without_a_gpu_and_says_so() {
     let lines = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{lines}");
     assert!(lines.contains("CPU reference") && lines.contains("10 of 10 right"), "{lines}");
+    assert!(lines.contains("digits found where they are"), "{lines}");
     let gallery = image::open(out.join("gallery.png")).unwrap();
     assert!(gallery.width() > 800);
-    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 11);
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 20);
 }
 
 #[test]

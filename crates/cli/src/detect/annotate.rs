@@ -68,7 +68,7 @@ pub fn label(canvas: &mut Canvas, text: &str, [left, top]: [usize; 2], color: [u
 
 /// Pixels of a thin line.
 fn unit(canvas: &Canvas) -> usize {
-    (canvas.width.min(canvas.height) / 320).max(1)
+    (canvas.width.min(canvas.height) / 240).max(1)
 }
 
 /// Draws a box of `corners` in pixels of a picture that is shown `scale` times as large; gives its left and top.
