@@ -9,7 +9,13 @@ use kiln::models::weights::Folder;
 use libtest_mimic::{Failed, Trial};
 
 /// Folders of `tests/fixtures`, and whether f16 holds their inputs.
-const CASES: [(&str, bool); 3] = [("boxes", false), ("detr/segmentation", true), ("detr/three_stages", true)];
+const CASES: [(&str, bool); 5] = [
+    ("boxes", false),
+    ("clip_text/gelu_projection", true),
+    ("clip_text/quick_gelu", true),
+    ("detr/segmentation", true),
+    ("detr/three_stages", true),
+];
 
 fn compare(gpu: &Gpu, case: &str, precision: Precision) -> Result<(), Failed> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(case);

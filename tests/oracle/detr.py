@@ -5,43 +5,16 @@ the segments that its image processor merges them into.
     pip install torch transformers safetensors scipy; python tests/oracle/detr.py
 """
 
-import json
 import os
-import tempfile
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from recipe import FIXTURES, build, recipe, write
+from safetensors.torch import save_file
 from transformers import DetrConfig, DetrForObjectDetection, DetrForSegmentation, DetrImageProcessor, ResNetConfig
 from transformers.models.detr.modeling_detr import DetrObjectDetectionOutput
 
-OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures", "detr")
-MASK = (1 << 64) - 1
-
-
-def recipe(key, count, scale, offset):
-    """`count` numbers around `offset`, by FNV-1a of the key and splitmix64."""
-    state = 0xCBF29CE484222325
-    for byte in key.encode():
-        state = (state ^ byte) * 0x100000001B3 & MASK
-    z = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(state)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
-    u = (z >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
-    return (2 * u - 1) * np.float32(scale) + np.float32(offset)
-
-
-def shape_of(name, tensor):
-    """Scale and offset of a weight: norms around 1, matrices by their inputs."""
-    if name.endswith("running_var"):
-        return 0.5, 1.0
-    if tensor.ndim == 1:
-        is_norm = name.endswith("weight") and ("norm" in name or ".gn" in name)
-        return (0.2, 1.0) if is_norm else (0.1, 0.0)
-    if "query_position" in name:
-        return 2.0, 0.0
-    return (3.0 / tensor[0].numel()) ** 0.5, 0.0
+OUT = os.path.join(FIXTURES, "detr")
 
 
 def config(stages, **more):
@@ -64,51 +37,26 @@ def config(stages, **more):
 
 
 def write_model(case, kind, config, seed):
-    folder = os.path.join(OUT, case)
-    os.makedirs(folder, exist_ok=True)
-    with tempfile.TemporaryDirectory() as made:
-        torch.manual_seed(0)
-        kind(config).save_pretrained(made)
-        path = os.path.join(made, "model.safetensors")
-        entries, weights = [], {}
-        for name, tensor in sorted(load_file(path).items()):
-            if not tensor.is_floating_point():
-                continue
-            scale, offset = shape_of(name, tensor)
-            values = recipe(f"{seed}/{case}/{name}", tensor.numel(), scale, offset)
-            weights[name] = torch.from_numpy(values).view(tensor.shape)
-            entries.append(dict(name=name, shape=list(tensor.shape), scale=scale, offset=offset))
-        save_file(weights, path, {"format": "pt"})
-        model = kind.from_pretrained(made, attn_implementation="eager").eval()
-        with open(os.path.join(made, "config.json")) as f:
-            saved = json.load(f)
+    model, saved, entries = build(case, kind, config, seed, {"query_position": (2.0, 0.0)})
     pixels = torch.from_numpy(recipe(f"{seed}/{case}/pixel_values", 2 * 3 * 64 * 96, 1.0, 0.0)).view(2, 3, 64, 96)
     mask = torch.ones(2, 64, 96, dtype=torch.int64)
     mask[1, 48:] = 0
     mask[1, :, 72:] = 0
     pixels = pixels * mask[:, None]
-    with torch.no_grad():
-        answer = model(pixel_values=pixels, pixel_mask=mask, output_attentions=True)
-        double = model.double()(pixel_values=pixels.double(), pixel_mask=mask, output_attentions=True)
     names = ["logits", "pred_boxes", "last_hidden_state", "encoder_last_hidden_state"]
     names += ["pred_masks"] if kind is DetrForSegmentation else []
-    expected = {f"out.{name}": answer[name].contiguous() for name in names}
-    noise = {f"out.{name}": (answer[name].double() - double[name]).abs().max().item() for name in names}
-    for i, (weights, exact) in enumerate(zip(answer.cross_attentions, double.cross_attentions)):
-        expected[f"mid.cross_attention{i}"] = weights.contiguous()
-        noise[f"mid.cross_attention{i}"] = (weights.double() - exact).abs().max().item()
-    save_file({"pixel_values": pixels, "pixel_mask": mask}, os.path.join(folder, "inputs.safetensors"))
-    save_file(expected, os.path.join(folder, "expected.safetensors"))
-    manifest = {
-        "case": case,
-        "seed": seed,
-        "expected": {name: {"f32_vs_f64_max_abs": value} for name, value in noise.items()},
-        "weights": {"model.safetensors": entries},
-    }
-    for name, value in [("config.json", saved), ("manifest.json", manifest)]:
-        with open(os.path.join(folder, name), "w") as f:
-            json.dump(value, f, indent=1)
-            f.write("\n")
+
+    def answer(model, pixels):
+        with torch.no_grad():
+            answer = model(pixel_values=pixels, pixel_mask=mask, output_attentions=True)
+        tensors = {f"out.{name}": answer[name] for name in names}
+        for i, weights in enumerate(answer.cross_attentions):
+            tensors[f"mid.cross_attention{i}"] = weights
+        return tensors
+
+    expected = answer(model, pixels)
+    exact = answer(model.double(), pixels.double())
+    write("detr", case, seed, saved, entries, {"pixel_values": pixels, "pixel_mask": mask}, expected, exact)
 
 
 def blobs(rng, queries, rows, columns):

@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 pub mod classify;
+pub mod clip_text;
 pub mod coco;
 mod config;
 pub mod detect;

@@ -41,6 +41,18 @@ fn three_stages_and_learned_positions() {
 }
 
 #[test]
+fn prompts_whose_largest_id_ends_them() {
+    passes("clip_text/quick_gelu", Precision::F32, 20);
+    passes("clip_text/quick_gelu", Precision::F16, 20);
+}
+
+#[test]
+fn prompts_with_a_projection() {
+    passes("clip_text/gelu_projection", Precision::F32, 18);
+    passes("clip_text/gelu_projection", Precision::F16, 18);
+}
+
+#[test]
 fn random_touching_identical_and_degenerate_boxes() {
     passes("boxes", Precision::F32, 68);
 }

@@ -8,6 +8,7 @@ use kiln_graph::Tensor;
 use super::model::channels_second;
 use super::{ModelRun, VerifyError};
 
+mod clip_text;
 mod detr;
 mod resnet;
 mod vit;
@@ -26,7 +27,7 @@ pub struct Family {
 }
 
 /// The families that Kiln computes.
-pub const FAMILIES: &[Family] = &[detr::FAMILY, resnet::FAMILY, vit::FAMILY];
+pub const FAMILIES: &[Family] = &[clip_text::FAMILY, detr::FAMILY, resnet::FAMILY, vit::FAMILY];
 
 /// Hidden layers that are images, channels last, as they lie on disk. Attention's weights have four axes too, and no channels.
 fn images_second(outputs: HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>, VerifyError> {
