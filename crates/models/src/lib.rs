@@ -1,6 +1,7 @@
 //! Which graphs: models, their weights and their pre- and post-processing.
 #![deny(missing_docs)]
 
+mod blocks;
 pub mod classify;
 pub mod clip_text;
 pub mod coco;

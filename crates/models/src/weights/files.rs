@@ -17,7 +17,12 @@ pub trait Files: Debug + Send + Sync {
     fn display(&self, name: &str) -> String;
 
     /// Names of the files directly in here, sorted.
-    fn list(&self) -> io::Result<Vec<String>>;
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.list_in("")
+    }
+
+    /// Names of the files directly in a folder in here, sorted: its name ends with a slash, or is empty for this folder.
+    fn list_in(&self, folder: &str) -> io::Result<Vec<String>>;
 
     /// A whole file of at most `limit` bytes, or `None` where there is none.
     fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
@@ -29,6 +34,42 @@ pub trait Files: Debug + Send + Sync {
         let mut buffer = vec![0; size as usize];
         self.read_at(name, 0, &mut buffer)?;
         Ok(Some(buffer))
+    }
+}
+
+/// The files of a folder within another.
+#[derive(Clone, Debug)]
+pub struct Part {
+    whole: Arc<dyn Files>,
+    prefix: String,
+}
+
+impl Part {
+    /// The folder `name` within `whole`.
+    pub fn new(whole: Arc<dyn Files>, name: &str) -> Self {
+        Self { whole, prefix: format!("{name}/") }
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+impl Files for Part {
+    fn size(&self, name: &str) -> io::Result<Option<u64>> {
+        self.whole.size(&self.full(name))
+    }
+
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.whole.read_at(&self.full(name), offset, buffer)
+    }
+
+    fn display(&self, name: &str) -> String {
+        self.whole.display(&self.full(name))
+    }
+
+    fn list_in(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.whole.list_in(&self.full(folder))
     }
 }
 
@@ -73,8 +114,9 @@ impl Files for Memory {
         name.to_string()
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
-        let mut names: Vec<String> = self.files.keys().cloned().collect();
+    fn list_in(&self, folder: &str) -> io::Result<Vec<String>> {
+        let inside = |name: &String| Some(name.strip_prefix(folder)?.to_string());
+        let mut names: Vec<String> = self.files.keys().filter_map(inside).filter(|name| !name.contains('/')).collect();
         names.sort();
         Ok(names)
     }
@@ -122,9 +164,9 @@ impl Files for Folder {
         self.path.join(name).display().to_string()
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
+    fn list_in(&self, folder: &str) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.path)? {
+        for entry in std::fs::read_dir(self.path.join(folder))? {
             let entry = entry?;
             if entry.path().is_file() {
                 names.push(entry.file_name().to_string_lossy().into_owned());

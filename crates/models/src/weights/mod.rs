@@ -20,7 +20,7 @@ pub use ::safetensors::Dtype as FileDType;
 pub use checkpoint::Checkpoint;
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::Folder;
-pub use files::{Files, Memory};
+pub use files::{Files, Memory, Part};
 pub use recipe::Recipe;
 pub use safetensors::{Entry, SafeTensors};
 
@@ -111,22 +111,40 @@ pub type SharedWeights = Arc<dyn Weights + Send + Sync>;
 /// The weights of a model folder: a [`Checkpoint`], or where there is no `model.safetensors` and `manifest.json` describes
 /// it, a [`Recipe`].
 pub fn open(files: &Arc<dyn Files>) -> Result<SharedWeights, WeightError> {
-    const FILE: &str = "model.safetensors";
+    open_or_make(files, files, "")
+}
+
+/// The weights of one model of a pipeline's folder, such as `unet`: those of the folder within, or of a recipe that the
+/// pipeline's `manifest.json` gives.
+pub fn open_part(files: &Arc<dyn Files>, part: &str) -> Result<SharedWeights, WeightError> {
+    let own: Arc<dyn Files> = Arc::new(Part::new(files.clone(), part));
+    open_or_make(&own, files, &format!("{part}/"))
+}
+
+/// The weights in `files`, or by the recipe that `whole`'s manifest gives for a file whose name begins with `prefix`.
+fn open_or_make(
+    files: &Arc<dyn Files>,
+    whole: &Arc<dyn Files>,
+    prefix: &str,
+) -> Result<SharedWeights, WeightError> {
     const MANIFEST: &str = "manifest.json";
-    let io = |name: &str| {
-        let file = files.display(name);
-        move |error| WeightError::Io { file, error }
-    };
-    if files.size(FILE).map_err(io(FILE))?.is_none()
-        && let Some(bytes) = files.read(MANIFEST, MAX_MANIFEST).map_err(io(MANIFEST))?
-    {
-        let file = files.display(MANIFEST);
+    let io = |file: String| move |error| WeightError::Io { file, error };
+    let names = checkpoint::STEMS.map(|stem| format!("{stem}.safetensors"));
+    for name in &names {
+        if files.size(name).map_err(io(files.display(name)))?.is_some() {
+            return Ok(Arc::new(Checkpoint::open(files)?));
+        }
+    }
+    if let Some(bytes) = whole.read(MANIFEST, MAX_MANIFEST).map_err(io(whole.display(MANIFEST)))? {
+        let file = whole.display(MANIFEST);
         let manifest: Json = serde_json::from_slice(&bytes).map_err(|error| WeightError::File {
             file: file.clone(),
             reason: format!("it is no JSON: {error}"),
         })?;
-        if manifest.get("weights").is_some_and(|weights| weights.get(FILE).is_some()) {
-            return Ok(Arc::new(Recipe::from_manifest(&manifest, FILE, &file)?));
+        for name in names.iter().map(|name| format!("{prefix}{name}")) {
+            if manifest.get("weights").is_some_and(|weights| weights.get(&name).is_some()) {
+                return Ok(Arc::new(Recipe::from_manifest(&manifest, &name, &file)?));
+            }
         }
     }
     Ok(Arc::new(Checkpoint::open(files)?))
