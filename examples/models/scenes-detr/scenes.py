@@ -41,7 +41,7 @@ def sprites(split, variants, seed, augment):
     for _ in range(variants):
         for pick in torch.arange(len(labels)).split(256):
             found += zip(render(images, labels, kin, pick, gen, augment), labels[pick].tolist())
-    return [alpha for alpha, _ in found], np.array([label for _, label in found])
+    return [alpha for alpha, _ in found], np.array([label for _, label in found], np.int64)
 
 
 def render(images, labels, kin, pick, gen, augment):
