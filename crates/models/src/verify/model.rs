@@ -127,7 +127,9 @@ pub(super) async fn verify(
     let expected = SafeTensors::open(files.clone(), "expected.safetensors")?;
     let input_names: Vec<&str> = inputs.entries().keys().map(String::as_str).collect();
     let wanted: Vec<&str> = expected.entries().keys().map(String::as_str).collect();
-    for (suffix, names) in runs(&input_names, &wanted) {
+    let runs = runs(&input_names, &wanted);
+    let suffixes: Vec<String> = runs.iter().map(|(suffix, _)| suffix.clone()).collect();
+    for (suffix, names) in runs {
         let mut list = Vec::new();
         for name in names {
             if name.starts_with("mid.") && !options.layers {
@@ -146,7 +148,7 @@ pub(super) async fn verify(
             config,
             weights: weights.as_ref(),
             shared: weights.clone(),
-            inputs: select(&inputs, &suffix)?,
+            inputs: select(&inputs, &suffix, &suffixes)?,
             layers: mids.map(str::to_string).collect(),
             expected: list
                 .iter()
@@ -243,13 +245,14 @@ fn runs<'a>(inputs: &[&str], expected: &[&'a str]) -> Vec<(String, Vec<&'a str>)
     runs
 }
 
-/// The inputs of a run: its own, and the others cut to its batch.
-fn select(inputs: &SafeTensors, suffix: &str) -> Result<HashMap<String, Tensor>, VerifyError> {
+/// The inputs of a run: its own, and the others cut to its batch. `suffixes` are those of all runs.
+fn select(
+    inputs: &SafeTensors,
+    suffix: &str,
+    suffixes: &[String],
+) -> Result<HashMap<String, Tensor>, VerifyError> {
     let names: Vec<&String> = inputs.entries().keys().collect();
-    // Names that are another's with a suffix belong to the run of that suffix alone.
-    let plain = |name: &str| {
-        !names.iter().any(|base| name.strip_prefix(base.as_str()).is_some_and(|rest| rest.starts_with('_')))
-    };
+    let plain = |name: &str| is_plain(name, &names, suffixes);
     let mut own = HashMap::new();
     let mut batch = None;
     if !suffix.is_empty() {
@@ -268,6 +271,13 @@ fn select(inputs: &SafeTensors, suffix: &str) -> Result<HashMap<String, Tensor>,
         }
     }
     Ok(own)
+}
+
+/// Whether an input is for all runs. Names that are another's with a run's suffix belong to that run alone;
+/// `timestep_cond`, where no expected tensor ends with `_cond`, is an input of its own beside `timestep`.
+fn is_plain(name: &str, names: &[&String], suffixes: &[String]) -> bool {
+    let suffix_of = |base: &&String| name.strip_prefix(base.as_str())?.strip_prefix('_');
+    !names.iter().filter_map(suffix_of).any(|rest| suffixes.iter().any(|suffix| suffix == rest))
 }
 
 /// The first `batch` rows.
@@ -342,6 +352,17 @@ mod tests {
         );
         assert_eq!(strip("out.logits_other_size", "other_size"), "out.logits");
         assert_eq!(strip("out.logits", ""), "out.logits");
+    }
+
+    #[test]
+    fn a_longer_name_is_no_suffix_unless_something_is_expected_of_it() {
+        let names = ["sample", "sample_odd", "timestep", "timestep_cond", "timestep_cond_odd"];
+        let suffixes: Vec<String> =
+            runs(&names, &["out.sample", "out.sample_odd"]).into_iter().map(|(suffix, _)| suffix).collect();
+        let owned = names.map(String::from);
+        let all: Vec<&String> = owned.iter().collect();
+        let plain = names.map(|name| is_plain(name, &all, &suffixes));
+        assert_eq!(plain, [true, false, true, true, false]);
     }
 
     #[test]
