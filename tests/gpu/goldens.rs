@@ -9,12 +9,18 @@ use kiln::models::weights::Folder;
 use libtest_mimic::{Failed, Trial};
 
 /// Folders of `tests/fixtures`, and whether f16 holds their inputs.
-const CASES: [(&str, bool); 5] = [
+const CASES: [(&str, bool); 11] = [
     ("boxes", false),
     ("clip_text/gelu_projection", true),
     ("clip_text/quick_gelu", true),
     ("detr/segmentation", true),
     ("detr/three_stages", true),
+    ("unet/class_identity", true),
+    ("unet/class_projection", true),
+    ("unet/class_simple_projection", true),
+    ("unet/class_timestep", true),
+    ("unet/inpainting", true),
+    ("unet/linear", true),
 ];
 
 fn compare(gpu: &Gpu, case: &str, precision: Precision) -> Result<(), Failed> {

@@ -76,6 +76,7 @@ impl<'a> Config<'a> {
             Some("quick_gelu") => Some(Unary::QuickGelu),
             Some("relu") => Some(Unary::Relu),
             Some("silu" | "swish") => Some(Unary::Silu),
+            Some("mish") => Some(Unary::Mish),
             Some("tanh") => Some(Unary::Tanh),
             Some("sigmoid") => Some(Unary::Sigmoid),
             Some(other) => {

@@ -20,6 +20,7 @@ mod runner;
 pub mod schedulers;
 pub mod suppress;
 mod taps;
+pub mod unet;
 pub mod verify;
 pub mod vit;
 pub mod weights;

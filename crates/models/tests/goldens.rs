@@ -53,6 +53,26 @@ fn prompts_with_a_projection() {
 }
 
 #[test]
+fn unets_with_linear_projections_and_odd_sides() {
+    passes("unet/linear", Precision::F32, 16);
+    passes("unet/linear", Precision::F16, 16);
+}
+
+#[test]
+fn unets_for_inpainting_with_every_option() {
+    passes("unet/inpainting", Precision::F32, 10);
+    passes("unet/inpainting", Precision::F16, 10);
+}
+
+#[test]
+fn unets_with_classes_of_every_kind() {
+    for kind in ["timestep", "identity", "projection", "simple_projection"] {
+        passes(&format!("unet/class_{kind}"), Precision::F32, 3);
+        passes(&format!("unet/class_{kind}"), Precision::F16, 3);
+    }
+}
+
+#[test]
 fn random_touching_identical_and_degenerate_boxes() {
     passes("boxes", Precision::F32, 68);
 }

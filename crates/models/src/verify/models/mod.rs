@@ -11,6 +11,7 @@ use super::{ModelRun, VerifyError};
 mod clip_text;
 mod detr;
 mod resnet;
+mod unet;
 mod vit;
 
 /// What a run computes: `logits`, `mid.layer0` ..., in the disk's layout.
@@ -27,7 +28,7 @@ pub struct Family {
 }
 
 /// The families that Kiln computes.
-pub const FAMILIES: &[Family] = &[clip_text::FAMILY, detr::FAMILY, resnet::FAMILY, vit::FAMILY];
+pub const FAMILIES: &[Family] = &[clip_text::FAMILY, detr::FAMILY, resnet::FAMILY, unet::FAMILY, vit::FAMILY];
 
 /// Hidden layers that are images, channels last, as they lie on disk. Attention's weights have four axes too, and no channels.
 fn images_second(outputs: HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>, VerifyError> {
