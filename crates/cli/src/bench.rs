@@ -190,7 +190,7 @@ impl Measured {
 }
 
 /// Random inputs of a graph.
-fn inputs(graph: &Graph) -> Result<Vec<(String, Tensor)>> {
+pub fn inputs(graph: &Graph) -> Result<Vec<(String, Tensor)>> {
     let fill = |(name, value): (&str, kiln::graph::Value)| {
         let desc = graph.desc(value);
         let sequence = SplitMix64::named(name);
@@ -220,31 +220,30 @@ pub fn measure(gpu: &Gpu, graph: &Graph, precision: Precision, launch: Option<&s
 }
 
 fn bench_model(model: &str, gpu: &Gpu, precision: PrecisionKind, peak: &Peak) -> Result<Json> {
-    let mut opened = Opened::open(model, Device::Gpu(gpu.clone()), Precision::from(precision))?;
-    let picture = opened.usual_picture()?;
     let progress = spinner("compiling and running");
     let start = Instant::now();
-    opened.run(&picture)?;
+    let mut opened = Opened::open(model, Device::Gpu(gpu.clone()), Precision::from(precision), None)?;
+    opened.run()?;
     let first = start.elapsed().as_secs_f64();
     let mut whole = f64::INFINITY;
     let runs = Instant::now();
     for i in 0..10 {
         let start = Instant::now();
-        opened.run(&picture)?;
+        opened.run()?;
         whole = whole.min(start.elapsed().as_secs_f64());
         if i > 1 && runs.elapsed().as_secs_f64() > PATIENCE {
             break;
         }
     }
-    let profiled = opened.profile(&picture);
+    let profiled = opened.profile(None);
     progress.finish_and_clear();
     let Some(ModelProfile { profile, memory, compile }) = profiled? else {
         bail!("only a GPU can be measured")
     };
     crate::profile::show_compile(&compile);
     let kernels = Measured::of(&profile);
-    say!("first picture, with compilation {:>10.1} ms", first * 1e3);
-    say!("a picture, processed and read   {:>10.2} ms", whole * 1e3);
+    say!("opened, compiled and run        {:>10.1} ms", first * 1e3);
+    say!("a run, processed and read       {:>10.2} ms", whole * 1e3);
     say!("its kernels alone               {:>10.2} ms", kernels.seconds * 1e3);
     say!("\n{:>10} {:>9} {:>8} {:>6}", "ms", "GFLOP/s", "GB/s", "share");
     kernels.print(peak, model);

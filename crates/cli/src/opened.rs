@@ -3,57 +3,87 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use kiln::engine::Precision;
+use kiln::graph::Tensor;
 use kiln::models::image::Picture;
-use kiln::models::weights::Files;
-use kiln::models::{Classifier, Detector, Device, ModelProfile};
+use kiln::models::unet::{Config, Shape, UNet};
+use kiln::models::weights::{self, Files};
+use kiln::models::{Classifier, Detector, Device, ModelProfile, Runner};
+use serde_json::Value as Json;
 
 use crate::bundled;
 
 /// Largest configuration file that is looked into.
 const MAX_CONFIG: u64 = 64 << 20;
 
+/// Tokens of a prompt, as CLIP pads them.
+const TOKENS: usize = 77;
+
 /// An opened model.
 pub enum Opened {
     Classifier(Box<Classifier>),
     Detector(Box<Detector>),
+    Denoiser(Box<Denoiser>),
+}
+
+/// A UNet's step on random latents of the size that it was trained on.
+pub struct Denoiser {
+    runner: Runner,
+    inputs: Vec<(String, Tensor)>,
 }
 
 impl Opened {
-    /// Opens MODEL as what its `config.json` says it is.
-    pub fn open(model: &str, device: Device, precision: Precision) -> Result<Self> {
-        Ok(if is_detector(&bundled::files(model)?) {
+    /// Opens MODEL as what its `config.json` says it is. `batch` is how many latents a UNet's step is for.
+    pub fn open(model: &str, device: Device, precision: Precision, batch: Option<usize>) -> Result<Self> {
+        let files = bundled::files(model)?;
+        // What cannot be read is refused when the model is opened.
+        let config = files.read("config.json", MAX_CONFIG).ok().flatten();
+        let json = config.and_then(|bytes| serde_json::from_slice::<Json>(&bytes).ok()).unwrap_or_default();
+        let says = |key: &str, value: &str| json.get(key).and_then(Json::as_str) == Some(value);
+        if says("_class_name", "UNet2DConditionModel") {
+            let denoiser = Denoiser::open(&files, &json, &device, precision, batch.unwrap_or(1))?;
+            return Ok(Self::Denoiser(Box::new(denoiser)));
+        }
+        if batch.is_some() {
+            bail!("{model} is no UNet, and only those are measured in batches");
+        }
+        Ok(if says("model_type", "detr") {
             Self::Detector(Box::new(bundled::detector(model, device, precision)?))
         } else {
             Self::Classifier(Box::new(bundled::classifier(model, device, precision)?))
         })
     }
 
-    /// A grey picture of a size that the model usually meets.
-    pub fn usual_picture(&self) -> Result<Picture> {
-        let [height, width] = match self {
-            Self::Classifier(classifier) => classifier.model().image_size(),
-            Self::Detector(_) => [480, 640],
-        };
-        Ok(Picture::new(width, height, vec![128; width * height * 3])?)
-    }
-
-    /// Processes a picture, computes and reads the answer.
-    pub fn run(&mut self, picture: &Picture) -> Result<()> {
-        let pictures = std::slice::from_ref(picture);
+    /// Computes with the usual input and reads the answer.
+    pub fn run(&mut self) -> Result<()> {
         match self {
-            Self::Classifier(classifier) => drop(classifier.classify_blocking(pictures)?),
-            Self::Detector(detector) => drop(detector.detect_blocking(pictures)?),
+            Self::Classifier(classifier) => {
+                let picture = grey(classifier.model().image_size())?;
+                drop(classifier.classify_blocking(&[picture])?);
+            }
+            Self::Detector(detector) => drop(detector.detect_blocking(&[grey(DETECTED)?])?),
+            Self::Denoiser(denoiser) => {
+                let inputs = named(&denoiser.inputs);
+                drop(pollster::block_on(denoiser.runner.run(&inputs))?);
+            }
         }
         Ok(())
     }
 
-    /// Times each node of a run; `None` on the CPU reference.
-    pub fn profile(&mut self, picture: &Picture) -> Result<Option<ModelProfile>> {
+    /// Times each node of a run, on a picture or on the usual input; `None` on the CPU reference.
+    pub fn profile(&mut self, picture: Option<&Picture>) -> Result<Option<ModelProfile>> {
+        let or_grey = |size: [usize; 2]| picture.cloned().map_or_else(|| grey(size), Ok);
         Ok(match self {
-            Self::Classifier(classifier) => classifier.profile_blocking(picture)?,
-            Self::Detector(detector) => detector.profile_blocking(picture)?,
+            Self::Classifier(classifier) => {
+                let picture = or_grey(classifier.model().image_size())?;
+                classifier.profile_blocking(&picture)?
+            }
+            Self::Detector(detector) => detector.profile_blocking(&or_grey(DETECTED)?)?,
+            Self::Denoiser(_) if picture.is_some() => bail!("a UNet looks at latents, not at pictures"),
+            Self::Denoiser(denoiser) => {
+                pollster::block_on(denoiser.runner.profile(&named(&denoiser.inputs)))?
+            }
         })
     }
 
@@ -62,13 +92,38 @@ impl Opened {
         match self {
             Self::Classifier(classifier) => classifier.kept_f32(),
             Self::Detector(detector) => detector.kept_f32(),
+            Self::Denoiser(denoiser) => denoiser.runner.kept_f32().clone(),
         }
     }
 }
 
-/// Whether `config.json` is a detector's. What cannot be read is refused when the model is opened.
-fn is_detector(files: &Arc<dyn Files>) -> bool {
-    let config = files.read("config.json", MAX_CONFIG).ok().flatten();
-    let json = config.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-    json.is_some_and(|json| json.get("model_type").and_then(|kind| kind.as_str()) == Some("detr"))
+impl Denoiser {
+    fn open(
+        files: &Arc<dyn Files>,
+        json: &Json,
+        device: &Device,
+        precision: Precision,
+        batch: usize,
+    ) -> Result<Self> {
+        let weights = weights::open(files)?;
+        let unet = UNet::new(Config::from_json(json)?, weights.as_ref())?;
+        let graph = unet.step_graph(Shape { batch, size: unet.config().sample_size, tokens: TOKENS })?;
+        let keep_f32 = unet.keep_f32(&graph);
+        let inputs = crate::bench::inputs(&graph)?;
+        let mut quiet = |_, _| {};
+        let runner = Runner::new(device, &graph, weights, precision, keep_f32, &mut quiet);
+        Ok(Self { runner: pollster::block_on(runner)?, inputs })
+    }
+}
+
+/// Height and width of the picture that a detector is measured on.
+const DETECTED: [usize; 2] = [480, 640];
+
+/// A grey picture.
+fn grey([height, width]: [usize; 2]) -> Result<Picture> {
+    Ok(Picture::new(width, height, vec![128; width * height * 3])?)
+}
+
+fn named(inputs: &[(String, Tensor)]) -> Vec<(&str, Tensor)> {
+    inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect()
 }

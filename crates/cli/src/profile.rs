@@ -19,8 +19,11 @@ use crate::output::{say, spinner};
 pub struct Args {
     #[arg(help = MODEL_HELP)]
     model: String,
-    /// A picture; a grey one of the model's size unless it is given.
+    /// A picture; a grey one of the model's size unless it is given. A UNet takes a step on random latents instead.
     picture: Option<PathBuf>,
+    /// How many latents a UNet's step is for.
+    #[arg(long, value_name = "N", conflicts_with = "picture")]
+    batch: Option<usize>,
     /// Storage type of weights and activations.
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionKind,
@@ -30,10 +33,9 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
     let picture = args.picture.as_deref().map(read_picture).transpose()?;
     let gpu = device.open()?;
     say!("on {}", gpu.describe());
-    let mut model = Opened::open(&args.model, Device::Gpu(gpu), Precision::from(args.precision))?;
-    let picture = picture.map_or_else(|| model.usual_picture(), Ok)?;
+    let mut model = Opened::open(&args.model, Device::Gpu(gpu), Precision::from(args.precision), args.batch)?;
     let progress = spinner("compiling and running");
-    let result = model.profile(&picture);
+    let result = model.profile(picture.as_ref());
     progress.finish_and_clear();
     let Some(ModelProfile { profile, memory, compile }) = result? else {
         bail!("only a GPU can be profiled")

@@ -214,6 +214,19 @@ fn weights_may_be_made_by_a_recipe() {
     refuses_model(&folder, &["manifest.json", "no JSON"]);
 }
 
+#[test]
+fn a_unet_is_profiled_on_latents() {
+    let unet = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/unet/linear");
+    let shown = stdout(&run(&["profile", unet, "--batch", "2", "--adapter", "noop"]));
+    for part in ["[2, 12, 12, 4]", "scaled_dot_product_attention", "[2, 77, 16]", "are alive at once"] {
+        assert!(shown.contains(part), "{part:?} is missing: {shown}");
+    }
+    refused(&["profile", unet, "--batch", "0", "--adapter", "noop"], &["nothing to denoise"]);
+    let picture = sample("digit-1621-one.png");
+    refused(&["profile", unet, &picture, "--adapter", "noop"], &["latents, not at pictures"]);
+    refused(&["profile", "digits", "--batch", "2", "--adapter", "noop"], &["digits is no UNet"]);
+}
+
 /// A JPEG's bytes with an EXIF orientation.
 fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();

@@ -18,7 +18,7 @@ pub struct ModelProfile {
 
 impl Runner {
     /// Times each node of a run; `None` on the CPU reference.
-    pub(crate) async fn profile(&mut self, inputs: &[(&str, Tensor)]) -> Result<Option<ModelProfile>, Error> {
+    pub async fn profile(&mut self, inputs: &[(&str, Tensor)]) -> Result<Option<ModelProfile>, Error> {
         // The first run settles what stays in f32, and warms up what drivers do late.
         self.run(inputs).await?;
         let Some(session) = self.session() else { return Ok(None) };
