@@ -116,7 +116,8 @@ impl Files for Memory {
 
     fn list_in(&self, folder: &str) -> io::Result<Vec<String>> {
         let inside = |name: &String| Some(name.strip_prefix(folder)?.to_string());
-        let mut names: Vec<String> = self.files.keys().filter_map(inside).filter(|name| !name.contains('/')).collect();
+        let mut names: Vec<String> =
+            self.files.keys().filter_map(inside).filter(|name| !name.contains('/')).collect();
         names.sort();
         Ok(names)
     }
