@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
+use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot_channel};
 
 use crate::Error;
 
@@ -104,16 +104,20 @@ impl Guarded {
 
     /// Waits until the device has finished everything submitted so far.
     pub async fn finish(&self) -> Result<(), Error> {
+        self.fence().await?.wait().await
+    }
+
+    /// Marks what was submitted so far, to be waited for later.
+    pub async fn fence(&self) -> Result<Fence, Error> {
+        // An empty submission has an index of its own behind all others.
+        let index = self.scoped(|_| self.queue.submit([])).await?;
         let (sender, receiver) = oneshot_channel();
         let sender = Arc::new(sender);
         let done = sender.clone();
         self.queue.on_submitted_work_done(move || {
             let _ = done.send(Ok(()));
         });
-        self.wait(sender);
-        let result = receiver.receive().await.unwrap_or(Err(Error::Timeout(self.deadline.as_secs())));
-        self.check()?;
-        result
+        Ok(Fence { guarded: self.clone(), index, sender, receiver })
     }
 
     /// Reads buffers that were created with `MAP_READ` and were written by what was submitted last.
@@ -127,7 +131,7 @@ impl Guarded {
             });
         })
         .await?;
-        self.wait(sender);
+        self.wait(sender, None);
         let result = receiver.receive().await.unwrap_or(Err(Error::Timeout(self.deadline.as_secs())));
         self.check()?;
         result?;
@@ -139,14 +143,14 @@ impl Guarded {
         Ok(bytes)
     }
 
-    /// Sees to it that something is sent in time: callbacks run while a helper thread polls, and the thread reports
-    /// a lost device or a passed deadline itself.
+    /// Sees to it that something is sent in time: callbacks run while a helper thread polls until a submission, or the
+    /// last one, is done, and the thread reports a lost device or a passed deadline itself.
     #[cfg(not(target_arch = "wasm32"))]
-    fn wait(&self, sender: Arc<OneshotSender<Result<(), Error>>>) {
+    fn wait(&self, sender: Arc<Sender>, index: Option<wgpu::SubmissionIndex>) {
         let guarded = self.clone();
         let spawned = std::thread::Builder::new().name("kiln-poll".into()).spawn({
             let sender = sender.clone();
-            move || guarded.poll_until_sent(&sender)
+            move || guarded.poll_until_sent(&sender, index)
         });
         if let Err(error) = spawned {
             let _ = sender.send(Err(Error::DeviceLost(format!("no thread to wait for it: {error}"))));
@@ -154,11 +158,13 @@ impl Guarded {
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    fn poll_until_sent(&self, sender: &OneshotSender<Result<(), Error>>) {
+    fn poll_until_sent(&self, sender: &Sender, index: Option<wgpu::SubmissionIndex>) {
         let start = std::time::Instant::now();
         loop {
-            let slice =
-                wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::from_millis(100)) };
+            let slice = wgpu::PollType::Wait {
+                submission_index: index.clone(),
+                timeout: Some(Duration::from_millis(100)),
+            };
             // wgpu's poll panics on device errors it does not expect.
             let polled =
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.device.poll(slice).is_ok()));
@@ -185,7 +191,30 @@ impl Guarded {
 
     /// Browsers poll by themselves, and report a lost device by failing the callback.
     #[cfg(target_arch = "wasm32")]
-    fn wait(&self, _sender: Arc<OneshotSender<Result<(), Error>>>) {}
+    fn wait(&self, _sender: Arc<Sender>, _index: Option<wgpu::SubmissionIndex>) {}
+}
+
+/// Tells whoever waits.
+type Sender = OneshotSender<Result<(), Error>>;
+
+/// Everything that was submitted up to some moment.
+#[derive(Debug)]
+pub struct Fence {
+    guarded: Guarded,
+    index: wgpu::SubmissionIndex,
+    sender: Arc<Sender>,
+    receiver: OneshotReceiver<Result<(), Error>>,
+}
+
+impl Fence {
+    /// Waits until the device has finished it; what is submitted behind it goes on meanwhile.
+    pub async fn wait(self) -> Result<(), Error> {
+        self.guarded.wait(self.sender, Some(self.index));
+        let deadline = self.guarded.deadline.as_secs();
+        let result = self.receiver.receive().await.unwrap_or(Err(Error::Timeout(deadline)));
+        self.guarded.check()?;
+        result
+    }
 }
 
 /// A poisoned lock still holds what was reported.

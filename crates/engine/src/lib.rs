@@ -21,6 +21,7 @@ mod tuning;
 
 pub use clock::CompileTimes;
 pub use error::Error;
+pub use faults::Fence;
 pub use gpu::{AdapterReport, Gpu};
 pub use kiln_graph::Tier;
 pub use options::{Checks, CompileOptions, GpuOptions, Part, Precision, Tuning};

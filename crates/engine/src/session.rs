@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kiln_graph::{DType, Graph, GraphError, Tensor, WeightSource, passes};
 
 use crate::compile::{Compiled, GUARD, Instruction, compile};
+use crate::faults::Fence;
 use crate::profile::{Profile, ProfileRow};
 use crate::run::{SUBMIT_SECONDS, estimate, write};
 use crate::{CompileOptions, CompileTimes, Error, Gpu, Precision};
@@ -107,7 +108,7 @@ impl Session {
         self.compiled.instructions.iter().filter(|i| matches!(i, Instruction::Run(_))).count()
     }
 
-    /// Computes the outputs, in the graph's order.
+    /// Computes the outputs, in the graph's order. Where there are none, it returns before the device has finished.
     pub async fn run(&self, inputs: &[(&str, Tensor)]) -> Result<Vec<Tensor>, Error> {
         self.run_with(inputs, &Cancel::default()).await
     }
@@ -170,7 +171,10 @@ impl Session {
             copy.encode(&mut encoder);
         }
         self.gpu.guarded.submit(encoder.finish()).await?;
-        let bytes = self.gpu.guarded.read(&self.compiled.staging).await?;
+        let bytes = match self.compiled.outputs.is_empty() {
+            true => Vec::new(),
+            false => self.gpu.guarded.read(&self.compiled.staging).await?,
+        };
         if self.guarded_pool {
             self.check_pool().await?;
         }
@@ -215,6 +219,43 @@ impl Session {
             Some((_, _, region)) => write(&self.gpu, &region.buffer, region.offset, tensor.as_bytes()).await,
             None => Ok(()),
         }
+    }
+
+    /// What a state holds after the runs so far.
+    pub async fn state(&self, name: &str) -> Result<Tensor, Error> {
+        let unknown =
+            || GraphError::Value { what: "state", name: name.into(), reason: "there is none".into() };
+        let found = self.compiled.states.iter().find(|(other, ..)| other == name);
+        let (_, value, region) = found.ok_or_else(unknown)?;
+        let desc = self.graph.desc(*value);
+        let gpu = &self.gpu.guarded;
+        let staging = gpu
+            .scoped(|device| {
+                device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("state"),
+                    size: region.bytes,
+                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                })
+            })
+            .await?;
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&region.buffer, region.offset, &staging, 0, region.bytes);
+        gpu.submit(encoder.finish()).await?;
+        let bytes = gpu.read(&staging).await?;
+        let own = bytes.get(..desc.bytes()).unwrap_or_default();
+        let wrong = |error: kiln_graph::LengthError| GraphError::Value {
+            what: "state",
+            name: name.into(),
+            reason: error.to_string(),
+        };
+        Ok(Tensor::from_bytes(desc, own).map_err(wrong)?)
+    }
+
+    /// Marks the runs so far. A graph without outputs is not waited for when it runs, so that the next run can be prepared
+    /// meanwhile; whoever runs many keeps in step by a fence.
+    pub async fn fence(&self) -> Result<Fence, Error> {
+        self.gpu.guarded.fence().await
     }
 
     /// Runs once and times each node: by timestamps where the device has them, else by the host's clock around a

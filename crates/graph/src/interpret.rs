@@ -173,6 +173,12 @@ impl Interpreter {
         Ok(())
     }
 
+    /// What a state holds after the runs so far, or `None` where there is none of this name.
+    pub fn state(&self, name: &str) -> Option<&Tensor> {
+        let (_, value) = self.graph.states().find(|(other, _)| *other == name)?;
+        self.states.get(&value)
+    }
+
     /// Computes the outputs, in the graph's order, and updates the states.
     pub fn run(&mut self, inputs: &[(&str, Tensor)]) -> Result<Vec<Tensor>, GraphError> {
         self.run_watched(inputs, &mut |_, _| {})

@@ -8,6 +8,7 @@ pub mod coco;
 mod config;
 pub mod detect;
 pub mod detr;
+pub mod diffusion;
 mod error;
 mod folder;
 pub mod image;

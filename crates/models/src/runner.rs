@@ -1,8 +1,8 @@
 //! A graph ready to run, on a GPU or on the CPU reference.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_engine::{CompileOptions, Gpu, Precision, Session};
+use kiln_engine::{CompileOptions, Fence, Gpu, Precision, Session};
 use kiln_graph::range::OutOfRange;
 use kiln_graph::{DType, Graph, Interpreter, Tensor, WeightSource, passes};
 
@@ -43,6 +43,8 @@ pub struct Runner {
     kept: BTreeSet<String>,
     /// Paths of tensors that f32 does not hold either.
     infinite: BTreeSet<String>,
+    /// States as they were given, for when it is compiled again.
+    states: BTreeMap<String, Tensor>,
     /// Nothing while it is compiled again: two of it might not fit into memory.
     compiled: Option<Compiled>,
     /// Whether a run has shown what leaves the range.
@@ -79,6 +81,7 @@ impl Runner {
             keep_f32,
             kept: BTreeSet::new(),
             infinite: BTreeSet::new(),
+            states: BTreeMap::new(),
             compiled: None,
             settled: false,
         };
@@ -92,7 +95,7 @@ impl Runner {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Compiled, Error> {
         let weights: &dyn WeightSource = self.weights.as_ref();
-        Ok(match &self.device {
+        let mut compiled = match &self.device {
             Device::Cpu => {
                 let graph = match (self.precision, precision) {
                     (Precision::F32, _) => self.graph.clone(),
@@ -110,7 +113,24 @@ impl Runner {
                     Session::compile(gpu, &self.graph, weights, &options, progress).await?,
                 ))
             }
-        })
+        };
+        for (name, tensor) in &self.states {
+            compiled.set_state(name, tensor).await?;
+        }
+        Ok(compiled)
+    }
+
+    /// Gives a state its content for the next run. It is kept, for when the graph has to be compiled again.
+    pub async fn set_state(&mut self, name: &str, tensor: &Tensor) -> Result<(), Error> {
+        self.states.insert(name.into(), tensor.clone());
+        self.compiled().await?.set_state(name, tensor).await
+    }
+
+    /// What a state holds after the runs so far, in f32 where it is stored in f16.
+    pub async fn state(&mut self, name: &str) -> Result<Tensor, Error> {
+        let found = self.graph.states().find(|(other, _)| *other == name);
+        let dtype = found.map_or(DType::F32, |(_, value)| self.graph.desc(value).dtype);
+        Ok(self.compiled().await?.state(name).await?.cast(dtype))
     }
 
     async fn compiled(&mut self) -> Result<&mut Compiled, Error> {
@@ -120,7 +140,8 @@ impl Runner {
         self.compiled.as_mut().ok_or_else(|| Error::Input("there is no compiled graph".into()))
     }
 
-    /// Computes the outputs, in the graph's order. [`Error::StatesLost`] where states had to be given up for the range of f16.
+    /// Computes the outputs, in the graph's order. [`Error::StatesLost`] where states had to be given up for the range of
+    /// f16: they are then as they were given.
     pub async fn run(&mut self, inputs: &[(&str, Tensor)]) -> Result<Vec<Tensor>, Error> {
         if self.precision == Precision::F32 {
             return self.compiled().await?.run(inputs).await;
@@ -135,6 +156,27 @@ impl Runner {
         }
         let (outputs, again) = self.run_in_range(inputs).await?;
         if again && stateful && !first { Err(Error::StatesLost) } else { Ok(outputs) }
+    }
+
+    /// Computes the outputs without a look at what leaves f16's range. On a GPU a graph without outputs is not waited for.
+    pub async fn run_unchecked(&mut self, inputs: &[(&str, Tensor)]) -> Result<Vec<Tensor>, Error> {
+        self.compiled().await?.run(inputs).await
+    }
+
+    /// Marks the runs so far, where a GPU computes; see [`Session::fence`].
+    pub async fn fence(&self) -> Result<Option<Fence>, Error> {
+        match self.session() {
+            Some(session) => Ok(Some(session.fence().await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Gives the states back what they were given last.
+    pub async fn restore_states(&mut self) -> Result<(), Error> {
+        for (name, tensor) in self.states.clone() {
+            self.compiled().await?.set_state(&name, &tensor).await?;
+        }
+        Ok(())
     }
 
     /// Runs, and again with more nodes in f32 as long as a tensor leaves f16's range; says whether it was compiled again.
@@ -203,6 +245,23 @@ impl Compiled {
         match self {
             Compiled::Cpu(interpreter, types) => Ok(widened(interpreter.run(inputs)?, types)),
             Compiled::Gpu(session) => Ok(session.run(inputs).await?),
+        }
+    }
+
+    async fn set_state(&mut self, name: &str, tensor: &Tensor) -> Result<(), Error> {
+        match self {
+            Compiled::Cpu(interpreter, _) => Ok(interpreter.set_state(name, tensor)?),
+            Compiled::Gpu(session) => Ok(session.set_state(name, tensor).await?),
+        }
+    }
+
+    async fn state(&self, name: &str) -> Result<Tensor, Error> {
+        match self {
+            Compiled::Cpu(interpreter, _) => {
+                let unknown = || Error::Input(format!("there is no state {name:?}"));
+                interpreter.state(name).cloned().ok_or_else(unknown)
+            }
+            Compiled::Gpu(session) => Ok(session.state(name).await?),
         }
     }
 

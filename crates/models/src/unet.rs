@@ -11,7 +11,7 @@ mod config;
 mod denoise;
 mod layout;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod time;
 mod transformer;
 

@@ -38,7 +38,7 @@ fn numbers(name: &str, shape: &[usize]) -> Tensor {
 }
 
 /// Numbers for every weight of the model.
-fn weights(config: &Config) -> HashMap<String, Tensor> {
+pub(crate) fn weights(config: &Config) -> HashMap<String, Tensor> {
     let unet = UNet { config: config.clone() };
     let graph = unet.graph(Shape { batch: 1, size: [4, 4], tokens: 1 }, &Taps::none()).unwrap();
     let weights = graph.weights().map(|(name, value)| (name.into(), numbers(name, &graph.desc(value).shape)));
