@@ -48,6 +48,7 @@ struct Counts {
     passed: usize,
     failed: usize,
     not_compared: usize,
+    reported: usize,
     out_of_range: usize,
 }
 
@@ -93,6 +94,9 @@ pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {
     if counts.not_compared > 0 {
         say!("{} not compared", counts.not_compared);
     }
+    if counts.reported > 0 {
+        say!("{} reported, not gated", counts.reported);
+    }
     if counts.out_of_range > 0 {
         say!("{} out of f16 range", counts.out_of_range);
     }
@@ -109,6 +113,7 @@ impl Counts {
                 self.not_compared += 1;
                 self.failed += usize::from(strict);
             }
+            Verdict::Reported(_) => self.reported += 1,
             Verdict::OutOfRange(_) => self.out_of_range += 1,
         }
     }
@@ -127,6 +132,7 @@ fn print(row: &Row) {
     line += &match &row.verdict {
         Verdict::Passed => " pass".to_string(),
         Verdict::Failed(reason) => format!(" FAIL: {reason}"),
+        Verdict::Reported(reason) => format!(" reported, not gated: {reason}"),
         Verdict::NotCompared(reason) => format!(" not compared: {reason}"),
         Verdict::OutOfRange(reason) => format!(" out of f16 range: {reason}"),
     };

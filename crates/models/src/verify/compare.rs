@@ -29,6 +29,8 @@ pub enum Verdict {
     Passed,
     /// It does not, or could not be computed; with the reason.
     Failed(String),
+    /// It does not, but in f16 it is not held to a gate; with the reason.
+    Reported(String),
     /// Kiln does not compute it; with the reason.
     NotCompared(String),
     /// In f16, it or its inputs leave that type's range or precision; with the reason.

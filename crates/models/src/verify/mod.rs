@@ -108,6 +108,13 @@ pub async fn verify(
 }
 
 impl Device<'_> {
+    pub(crate) fn owned(self) -> crate::Device {
+        match self {
+            Device::Cpu => crate::Device::Cpu,
+            Device::Gpu(gpu) => crate::Device::Gpu(gpu.clone()),
+        }
+    }
+
     /// Computes a graph's outputs once. With f16 storage, nodes whose path is in `keep_f32` stay f32, and those whose
     /// tensors leave its range.
     pub(crate) async fn run(
@@ -118,11 +125,8 @@ impl Device<'_> {
         keep_f32: BTreeSet<String>,
         inputs: &[(&str, Tensor)],
     ) -> Result<Vec<Tensor>, VerifyError> {
-        let device = match self {
-            Device::Cpu => crate::Device::Cpu,
-            Device::Gpu(gpu) => crate::Device::Gpu(gpu.clone()),
-        };
-        let mut runner = Runner::new(&device, graph, weights, precision, keep_f32, &mut |_, _| {}).await?;
+        let mut runner =
+            Runner::new(&self.owned(), graph, weights, precision, keep_f32, &mut |_, _| {}).await?;
         Ok(runner.run(inputs).await?)
     }
 }

@@ -7,8 +7,12 @@ use crate::Taps;
 use crate::clip_text::{ClipText, Config, Prompts};
 use crate::verify::{ModelRun, VerifyError};
 
-pub(super) const FAMILY: Family =
-    Family { matches: |name| ["clip", "clip_text_model"].contains(&name), nmse: [1e-9, 1e-5], run };
+pub(super) const FAMILY: Family = Family {
+    matches: |name| ["clip", "clip_text_model"].contains(&name),
+    nmse: [1e-9, 1e-5],
+    reported: |_| false,
+    run,
+};
 
 fn run<'a>(run: &'a ModelRun<'a>) -> Computed<'a> {
     Box::pin(async move {

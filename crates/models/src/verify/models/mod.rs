@@ -11,6 +11,7 @@ use super::{ModelRun, VerifyError};
 mod clip_text;
 mod detr;
 mod resnet;
+mod sd_pipeline;
 mod unet;
 mod vit;
 
@@ -23,12 +24,15 @@ pub struct Family {
     pub matches: fn(&str) -> bool,
     /// Default gates on NMSE, in f32 and in f16.
     pub nmse: [f64; 2],
+    /// Outputs, with `out.`, that are compared in f16 but not held to a gate.
+    pub reported: fn(&str) -> bool,
     /// Computes a run.
     pub run: for<'a> fn(&'a ModelRun<'a>) -> Computed<'a>,
 }
 
 /// The families that Kiln computes.
-pub const FAMILIES: &[Family] = &[clip_text::FAMILY, detr::FAMILY, resnet::FAMILY, unet::FAMILY, vit::FAMILY];
+pub const FAMILIES: &[Family] =
+    &[clip_text::FAMILY, detr::FAMILY, resnet::FAMILY, sd_pipeline::FAMILY, unet::FAMILY, vit::FAMILY];
 
 /// Hidden layers that are images, channels last, as they lie on disk. Attention's weights have four axes too, and no channels.
 fn images_second(outputs: HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>, VerifyError> {
