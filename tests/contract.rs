@@ -7,7 +7,7 @@ use kiln::engine::suite::all_cases;
 use kiln::engine::{BindingKind, Reflection, validate};
 use kiln::graph::{
     CoopKind, DType, DeviceLimits, Dispatch, Io, Kernel, Launch, Pack, Source, SubgroupSize, TensorDesc,
-    Tier, launches_within,
+    Tier, launches_in_place_within, launches_within,
 };
 
 /// A tier on which most cases' tensors are larger than a binding.
@@ -128,7 +128,8 @@ fn every_launch_is_valid_on_every_tier() {
                     continue;
                 }
             };
-            for launch in &launches {
+            let in_place = launches_in_place_within(&*run.case.op, &io, &tier);
+            for launch in launches.iter().chain(&in_place) {
                 launched += 1;
                 let mut found = Vec::new();
                 for dispatch in &launch.dispatches {

@@ -38,6 +38,10 @@ files! {
     STORE_VEC4 = "lib/store_vec4.wgsl";
     /// Output y, an element at a time.
     STORE_SCALAR = "lib/store_scalar.wgsl";
+    /// Both of an output that holds its input until then, four elements at a time.
+    IN_PLACE_VEC4 = "lib/in_place_vec4.wgsl";
+    /// The same, an element at a time.
+    IN_PLACE_SCALAR = "lib/in_place_scalar.wgsl";
     /// Sums and maxima over a workgroup through shared memory.
     REDUCE_WORKGROUP = "lib/reduce_workgroup.wgsl";
     /// The same for four numbers at once.

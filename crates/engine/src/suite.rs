@@ -93,10 +93,9 @@ impl CaseRun {
         let constants = graph.constants();
         let constant: Vec<bool> = node.inputs.iter().map(|input| constants[input.index()]).collect();
         let io = Io { inputs: &inputs, outputs: &outputs, constant: &constant, epilogue: &node.epilogue };
-        Ok(kiln_graph::launches_within(&*node.op, &io, gpu.tier())?
-            .iter()
-            .map(|launch| launch.name)
-            .collect())
+        let launches = kiln_graph::launches_within(&*node.op, &io, gpu.tier())?;
+        let in_place = kiln_graph::launches_in_place_within(&*node.op, &io, gpu.tier());
+        Ok(launches.iter().chain(&in_place).map(|launch| launch.name).collect())
     }
 
     /// Runs every launch of the case on a device.

@@ -29,6 +29,6 @@ pub use interpret::{ConstantFolder, Interpreter, WeightSource, interpret_node};
 pub use kiln_shaders::{self as shaders, Unit};
 pub use launch::{Binding, Dispatch, Field, Kernel, Launch, Pack, Params, Source, WriteParam};
 pub use op::{Along, Independence, Io, Op, OpError, downcast};
-pub use split::launches_within;
+pub use split::{launches_in_place_within, launches_within};
 pub use tensor::{LengthError, Tensor, TensorDesc, strides};
 pub use tier::{CoopKind, DeviceLimits, SubgroupSize, Tier};

@@ -110,6 +110,13 @@ pub trait Op: Any + Debug + Send + Sync {
     /// [`Op::infer`] accepted and at least one element in some output.
     fn launches(&self, io: &Io, tier: &Tier) -> Result<Vec<Launch>, OpError>;
 
+    /// Launches for a planner that lets output 0 take over input 0's memory, because nobody else reads it: those that
+    /// bind it as the output in every dispatch that writes there, and each element is read before it is written. None
+    /// where two buffers serve the op better; then it gets two.
+    fn launches_in_place(&self, _io: &Io, _tier: &Tier) -> Vec<Launch> {
+        Vec::new()
+    }
+
     /// Along what the work falls into parts, for tensors that are larger than a device binds.
     fn independence(&self, _io: &Io) -> Independence {
         Independence::None

@@ -78,6 +78,15 @@ pub fn launches_within(op: &dyn Op, io: &Io, tier: &Tier) -> Result<Vec<Launch>,
     Err(OpError::new(op.name(), io.inputs, reason))
 }
 
+/// Launches that work in input 0's memory, best guess first, where the op has such that bind nothing larger than the
+/// device allows; see [`Op::launches_in_place`].
+pub fn launches_in_place_within(op: &dyn Op, io: &Io, tier: &Tier) -> Vec<Launch> {
+    match (io.inputs.first(), io.outputs) {
+        (Some(x), [y]) if x.bytes() == y.bytes() => fitting(op.launches_in_place(io, tier), io, tier),
+        _ => Vec::new(),
+    }
+}
+
 /// The launches that bind nothing larger than the device allows.
 fn fitting(mut launches: Vec<Launch>, io: &Io, tier: &Tier) -> Vec<Launch> {
     let limit = binding_limit(&tier.limits);

@@ -1,6 +1,6 @@
 //! What runs: the nodes whose results are read, and the launch chosen for each.
 
-use kiln_graph::{Io, Launch, Node, OpError};
+use kiln_graph::{Io, Launch, Node, OpError, launches_in_place_within};
 
 use super::{Compiler, Step};
 use crate::Error;
@@ -29,7 +29,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Nodes that run on the device. Those whose results nobody reads are left out.
-    fn live_nodes(&self) -> Vec<&'a Node> {
+    pub(super) fn live_nodes(&self) -> Vec<&'a Node> {
         let graph = self.graph;
         let mut wanted = vec![false; graph.values().len()];
         for (_, value) in graph.outputs() {
@@ -63,6 +63,8 @@ impl<'a> Compiler<'a> {
         let io = Io { inputs: &inputs, outputs: &outputs, constant: &constant, epilogue: &node.epilogue };
         let launches = if outputs.iter().all(kiln_graph::TensorDesc::is_empty) {
             vec![Launch::default()]
+        } else if node.outputs.iter().any(|out| self.in_place.contains(out)) {
+            launches_in_place_within(&*node.op, &io, self.gpu.tier())
         } else {
             kiln_graph::launches_within(&*node.op, &io, self.gpu.tier())
                 .map_err(|error| Error::op(&node.path, error))?

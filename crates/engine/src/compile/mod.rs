@@ -8,7 +8,7 @@ mod steps;
 mod updates;
 mod upload;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kiln_graph::range::Excess;
 use kiln_graph::{ConstantFolder, Graph, Launch, Node, Value, WeightSource};
@@ -115,8 +115,10 @@ struct Compiler<'a> {
     graph: &'a Graph,
     options: &'a CompileOptions,
     constant: Vec<bool>,
-    /// What each value's bytes are: itself, or the value it is a view of.
+    /// What each value's bytes are: itself, or the value it is a view of, or whose memory it takes over.
     root: Vec<Value>,
+    /// Nodes whose output takes over their input's memory, by their outputs.
+    in_place: HashSet<Value>,
     regions: HashMap<Value, Region>,
     folder: ConstantFolder<'a>,
     /// Bytes of constants, and of everything else that is not pooled.
@@ -141,6 +143,7 @@ pub(crate) async fn compile(
         options,
         constant: graph.constants(),
         root: Vec::new(),
+        in_place: HashSet::new(),
         regions: HashMap::new(),
         folder: ConstantFolder::new(graph, &weights),
         weight_bytes: 0,
@@ -149,6 +152,7 @@ pub(crate) async fn compile(
     };
     compiler.find_roots();
     compiler.take_over_states();
+    compiler.take_over_inputs();
     let choosing = Stopwatch::start();
     let steps = compiler.choose_launches().await?;
     let tuning = choosing.seconds();

@@ -105,12 +105,22 @@ impl Op for GroupNorm {
         let first = 1 + usize::from(self.weight) + usize::from(self.bias);
         // The split launch binds its statistics besides x and y.
         let (chain, rest) = fitting(own.clone(), 3, io.epilogue, tier);
-        let split = finish(split::launch(self, &chain, io, tier), &rest, first, io, tier);
+        let split = finish(split::launch(self, &chain, io, tier, false), &rest, first, io, tier);
         let (chain, rest) = fitting(own, 2, io.epilogue, tier);
         let single = finish(self.single(&chain, io, tier), &rest, first, io, tier);
-        // A workgroup reads about 50 GB/s: more than this takes it longer than two more dispatches.
-        let small = pixels * channels / self.groups <= 48 << 10;
-        Ok(if small && !tier.software { vec![single, split] } else { vec![split, single] })
+        let single_first = self.prefers_one(pixels * channels, tier);
+        Ok(if single_first { vec![single, split] } else { vec![split, single] })
+    }
+
+    /// The split launch, whose last step alone writes.
+    fn launches_in_place(&self, io: &Io, tier: &Tier) -> Vec<Launch> {
+        let [_, pixels, channels] = extents(&io.inputs[0].shape);
+        let own = affine_steps(self.weight, self.bias);
+        let (chain, rest) = fitting(own, 2, io.epilogue, tier);
+        if self.prefers_one(pixels * channels, tier) || !rest.is_empty() {
+            return Vec::new();
+        }
+        vec![split::launch(self, &chain, io, tier, true)]
     }
 
     fn flops(&self, io: &Io) -> u64 {
@@ -123,6 +133,12 @@ impl Op for GroupNorm {
 }
 
 impl GroupNorm {
+    /// Whether one dispatch is quicker than three for images of so many elements. A workgroup reads about 50 GB/s: more
+    /// than this takes it longer than two more dispatches.
+    fn prefers_one(&self, image: usize, tier: &Tier) -> bool {
+        image / self.groups <= 48 << 10 && !tier.software
+    }
+
     /// A group of an image a workgroup.
     fn single(&self, chain: &Epilogue, io: &Io, tier: &Tier) -> Launch {
         let x = &io.inputs[0];

@@ -53,6 +53,11 @@ pub(crate) fn store(vec4: bool) -> Unit {
     if vec4 { shaders::STORE_VEC4 } else { shaders::STORE_SCALAR }
 }
 
+/// The unit that defines `y`, `x_load` from it, `y_store` and `WIDTH`.
+pub(crate) fn in_place(vec4: bool) -> Unit {
+    if vec4 { shaders::IN_PLACE_VEC4 } else { shaders::IN_PLACE_SCALAR }
+}
+
 /// The unit that defines `Out`, the type of a result that is not its input's.
 pub(crate) fn out(dtype: DType) -> Unit {
     if dtype == DType::F16 { shaders::OUT_F16 } else { shaders::OUT_F32 }

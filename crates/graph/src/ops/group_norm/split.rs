@@ -67,8 +67,9 @@ fn aligned(item: usize, tier: &Tier) -> usize {
     alignment / gcd(alignment, item)
 }
 
-/// The launch, with `chain` applied to the result; its operands are inputs 1 and on.
-pub(super) fn launch(op: &GroupNorm, chain: &Epilogue, io: &Io, tier: &Tier) -> Launch {
+/// The launch, with `chain` applied to the result; its operands are inputs 1 and on. In place, the output holds the input
+/// when the last step begins.
+pub(super) fn launch(op: &GroupNorm, chain: &Epilogue, io: &Io, tier: &Tier, in_place: bool) -> Launch {
     let x = &io.inputs[0];
     let [images, pixels, channels] = extents(&x.shape);
     let slabs = Slabs { x, pixels, channels, tier };
@@ -150,7 +151,12 @@ pub(super) fn launch(op: &GroupNorm, chain: &Epilogue, io: &Io, tier: &Tier) -> 
             image: (pixels * channels) as u32,
             ..Default::default()
         };
-        let mut units = vec![units::load(vec4), units::store(vec4), shaders::GROUP_NORM_APPLY];
+        let mut units = vec![shaders::GROUP_NORM_APPLY];
+        if in_place {
+            units.push(units::in_place(vec4));
+        } else {
+            units.extend([units::load(vec4), units::store(vec4)]);
+        }
         units.extend(chain.units(x, vec4));
         let groups = (len / width).div_ceil(64) as u64;
         Dispatch::new(kernel(&units).set("WORKGROUP", 64), params, groups)
@@ -158,22 +164,24 @@ pub(super) fn launch(op: &GroupNorm, chain: &Epilogue, io: &Io, tier: &Tier) -> 
     if cut {
         for slab in slabs.of(steps_of(chain, channels, x, tier)) {
             let bytes = slabs.bytes(&slab);
-            let dispatch = apply(slab.len())
-                .bind_range("x", Source::Input(0), bytes.clone())
-                .bind_range("y", Source::Output(0), bytes)
-                .bind("statistics", Source::Scratch(1));
+            let mut dispatch = apply(slab.len()).bind("statistics", Source::Scratch(1));
+            if !in_place {
+                dispatch = dispatch.bind_range("x", Source::Input(0), bytes.clone());
+            }
+            let dispatch = dispatch.bind_range("y", Source::Output(0), bytes);
             dispatches.push(follow(chain, chain.bind(dispatch, 1), &slab, io, tier));
         }
     } else {
-        let dispatch = apply(pixels)
-            .bind("x", Source::Input(0))
-            .bind("y", Source::Output(0))
-            .bind("statistics", Source::Scratch(1));
-        dispatches.push(chain.bind(dispatch, 1));
+        let mut dispatch = apply(pixels).bind("statistics", Source::Scratch(1));
+        if !in_place {
+            dispatch = dispatch.bind("x", Source::Input(0));
+        }
+        dispatches.push(chain.bind(dispatch.bind("y", Source::Output(0)), 1));
     }
 
     let scratch = vec![all_partials, (images * loads * RECORD) as u64];
-    Launch { name: "split", scratch, dispatches, ..Launch::default() }
+    let name = if in_place { "in_place" } else { "split" };
+    Launch { name, scratch, dispatches, ..Launch::default() }
 }
 
 /// Pixels whose multiples start where bindings to all operands of a chain may.
