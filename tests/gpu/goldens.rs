@@ -9,7 +9,11 @@ use kiln::models::weights::Folder;
 use libtest_mimic::{Failed, Trial};
 
 /// Folders of `tests/fixtures`, and whether f16 holds their inputs.
-const CASES: [(&str, bool); 11] = [
+const CASES: [(&str, bool); 15] = [
+    ("autoencoder/kl", true),
+    ("autoencoder/kl_no_quant", true),
+    ("autoencoder/tiny", true),
+    ("autoencoder/tiny_two_stages", true),
     ("boxes", false),
     ("clip_text/gelu_projection", true),
     ("clip_text/quick_gelu", true),

@@ -71,6 +71,12 @@ pub(crate) fn resnet_block(
     style: Style,
 ) -> Result<Value, GraphError> {
     b.scope(module, |b| {
+        // First, so that the norm may take over the memory of what goes in.
+        let shortcut = if b.desc(x).last() == outputs {
+            x
+        } else {
+            conv2d(b, "conv_shortcut", x, outputs, 1, Conv2d::default())?
+        };
         let y = group_norm(b, "norm1", x, style.groups, style.eps)?;
         let y = b.unary(style.act, y)?;
         let mut y = conv3x3(b, "conv1", y, outputs)?;
@@ -93,11 +99,6 @@ pub(crate) fn resnet_block(
         }
         let y = b.unary(style.act, y)?;
         let y = conv3x3(b, "conv2", y, outputs)?;
-        let shortcut = if b.desc(x).last() == outputs {
-            x
-        } else {
-            conv2d(b, "conv_shortcut", x, outputs, 1, Conv2d::default())?
-        };
         b.add(y, shortcut)
     })
 }

@@ -52,6 +52,18 @@ impl<'a> Config<'a> {
         self.get(key, "a number", |value| value.as_f64().map(|v| v as f32))
     }
 
+    /// A list of numbers.
+    pub fn floats(self, key: &str) -> Result<Option<Vec<f32>>, Error> {
+        self.get(key, "a list of numbers", |value| {
+            value.as_array()?.iter().map(|number| Some(number.as_f64()? as f32)).collect()
+        })
+    }
+
+    /// A list of strings.
+    pub fn strings(self, key: &str) -> Result<Option<Vec<&'a str>>, Error> {
+        self.get(key, "a list of strings", |value| value.as_array()?.iter().map(Json::as_str).collect())
+    }
+
     /// A truth value.
     pub fn flag(self, key: &str) -> Result<Option<bool>, Error> {
         self.get(key, "true or false", Json::as_bool)

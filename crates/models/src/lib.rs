@@ -1,6 +1,8 @@
 //! Which graphs: models, their weights and their pre- and post-processing.
 #![deny(missing_docs)]
 
+pub mod autoencoder_kl;
+pub mod autoencoder_tiny;
 mod blocks;
 pub mod classify;
 pub mod clip_text;
@@ -12,6 +14,8 @@ pub mod diffusion;
 mod error;
 mod folder;
 pub mod image;
+pub mod latent_codec;
+pub mod latents;
 mod layers;
 mod prepared;
 mod profile;
@@ -29,6 +33,8 @@ pub mod weights;
 pub use classify::{Classification, Classifier};
 pub use detect::{Detection, Detector, Segment, SegmentOptions, Segmentation};
 pub use error::Error;
+pub use latent_codec::{LatentCodec, Tiling};
+pub use latents::LatentDist;
 pub use profile::ModelProfile;
 pub use runner::{Device, Runner};
 pub use taps::Taps;

@@ -22,18 +22,41 @@ impl<K> Prepared<K> {
         fits: impl Fn(&K) -> bool,
         make: impl Future<Output = Result<Runner, Error>>,
     ) -> Result<&mut (K, Runner), Error> {
-        let at = match self.list.iter().position(|(other, _)| fits(other)) {
-            Some(found) => found,
+        self.keeping(KEPT, key, fits, make).await
+    }
+
+    /// The same, with no more than so many of them: the oldest are let go before another is made, so that the device never
+    /// holds more. The one that is given is the last of [`Prepared::runners`].
+    pub async fn keeping(
+        &mut self,
+        kept: usize,
+        key: K,
+        fits: impl Fn(&K) -> bool,
+        make: impl Future<Output = Result<Runner, Error>>,
+    ) -> Result<&mut (K, Runner), Error> {
+        match self.list.iter().position(|(other, _)| fits(other)) {
+            Some(found) => {
+                let found = self.list.remove(found);
+                self.list.push(found);
+            }
             None => {
-                let runner = make.await?;
-                if self.list.len() >= KEPT {
+                while self.list.len() >= kept.max(1) {
                     self.list.remove(0);
                 }
-                self.list.push((key, runner));
-                self.list.len() - 1
+                self.list.push((key, make.await?));
             }
-        };
-        self.list.get_mut(at).ok_or_else(|| Error::Input("there is no compiled graph".into()))
+        }
+        self.list.last_mut().ok_or_else(|| Error::Input("there is no compiled graph".into()))
+    }
+
+    /// Whether there is one that fits.
+    pub fn holds(&self, fits: impl Fn(&K) -> bool) -> bool {
+        self.list.iter().any(|(key, _)| fits(key))
+    }
+
+    /// Lets go of all.
+    pub fn clear(&mut self) {
+        self.list.clear();
     }
 
     /// All of them.

@@ -73,6 +73,15 @@ fn unets_with_classes_of_every_kind() {
 }
 
 #[test]
+fn autoencoders() {
+    for (case, count) in [("kl", 34), ("kl_no_quant", 11), ("tiny", 2), ("tiny_two_stages", 2)] {
+        let case = format!("autoencoder/{case}");
+        passes(&case, Precision::F32, count);
+        passes(&case, Precision::F16, count);
+    }
+}
+
+#[test]
 fn random_touching_identical_and_degenerate_boxes() {
     passes("boxes", Precision::F32, 68);
 }

@@ -8,6 +8,7 @@ use kiln_graph::Tensor;
 use super::model::channels_second;
 use super::{ModelRun, VerifyError};
 
+mod autoencoder;
 mod clip_text;
 mod detr;
 mod resnet;
@@ -31,8 +32,15 @@ pub struct Family {
 }
 
 /// The families that Kiln computes.
-pub const FAMILIES: &[Family] =
-    &[clip_text::FAMILY, detr::FAMILY, resnet::FAMILY, sd_pipeline::FAMILY, unet::FAMILY, vit::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    autoencoder::FAMILY,
+    clip_text::FAMILY,
+    detr::FAMILY,
+    resnet::FAMILY,
+    sd_pipeline::FAMILY,
+    unet::FAMILY,
+    vit::FAMILY,
+];
 
 /// Hidden layers that are images, channels last, as they lie on disk. Attention's weights have four axes too, and no channels.
 fn images_second(outputs: HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>, VerifyError> {

@@ -15,7 +15,7 @@ use crate::schedulers::{Schedule, Scheduler, SchedulerError};
 use crate::unet::{self, UNet};
 use crate::verify::{ModelRun, VerifyError};
 use crate::weights::{self, Files, Part, SharedWeights};
-use crate::{Error, Runner, Taps, folder};
+use crate::{Error, LatentCodec, Runner, Taps, folder};
 
 pub(super) const FAMILY: Family = Family {
     matches: |name| name == "StableDiffusionPipeline",
@@ -52,6 +52,7 @@ struct Pipeline<'a> {
     text: (ClipText, SharedWeights),
     unet: (UNet, SharedWeights),
     sampler: Sampler,
+    codec: LatentCodec,
     noise: Tensor,
     guidance_scale: f32,
     steps: usize,
@@ -64,12 +65,14 @@ impl<'a> Pipeline<'a> {
         let (config, weights) = part(run.files, "unet")?;
         let unet = UNet::new(unet::Config::from_json(&config)?, weights.as_ref())?;
         let sampler = Sampler::new(run.device(), unet.clone(), weights.clone(), run.precision())?;
+        let (config, weights_of_vae) = part(run.files, "vae")?;
+        let codec = LatentCodec::new(&config, weights_of_vae, run.device(), run.precision())?;
         let manifest = folder::read_json(run.files, "manifest.json")?.unwrap_or(Json::Null);
         let guidance_scale = manifest.get("guidance_scale").and_then(Json::as_f64).unwrap_or(GUIDANCE_SCALE);
         let steps = manifest.get("steps").and_then(Json::as_u64).map_or(STEPS, |steps| steps as usize);
         let noise = run.image("noise")?;
         let (unet, guidance_scale) = ((unet, weights), guidance_scale as f32);
-        Ok(Self { run, text, unet, sampler, noise, guidance_scale, steps })
+        Ok(Self { run, text, unet, sampler, codec, noise, guidance_scale, steps })
     }
 
     /// The embeddings of the negative prompts, then of the prompts: `[prompts, tokens, width]`.
@@ -118,7 +121,15 @@ impl<'a> Pipeline<'a> {
             embedded_guidance: None,
         };
         let mut seen = Seen(Vec::new());
-        self.sampler.sample(&sampling, &mut |count| vec![0.0; count], &mut seen).await?;
+        let last = self.sampler.sample(&sampling, &mut |count| vec![0.0; count], &mut seen).await?;
+        if self.run.expected.contains_key(&*format!("{name}.image")) {
+            let latents = self.codec.model().scaling().unscale(&last)?;
+            let image = self.codec.decode(&latents).await?;
+            // Pixels from 0 to 1.
+            let pixels = image.to_f32().iter().map(|value| (value / 2.0 + 0.5).clamp(0.0, 1.0)).collect();
+            let image = Tensor::f32(image.shape().to_vec(), pixels)?;
+            outputs.insert(format!("{name}.image"), channels_second(&image)?);
+        }
         for (step, latents) in seen.0.iter().enumerate() {
             outputs.insert(format!("{name}.latents_{step}"), channels_second(latents)?);
         }
