@@ -2,6 +2,7 @@
 
 use kiln_graph::GraphError;
 
+use crate::TokenizerError;
 use crate::weights::WeightError;
 
 /// A model that cannot be built or run. Each is one plain sentence.
@@ -22,6 +23,9 @@ pub enum Error {
     /// The weights cannot be had or do not fit.
     #[error(transparent)]
     Weights(#[from] WeightError),
+    /// The tokenizer cannot be had, or does not take a text or a token.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
     /// The graph cannot be built or computed.
     #[error(transparent)]
     Graph(#[from] GraphError),
