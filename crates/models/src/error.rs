@@ -2,8 +2,8 @@
 
 use kiln_graph::GraphError;
 
-use crate::TokenizerError;
 use crate::weights::WeightError;
+use crate::{PromptError, TokenizerError};
 
 /// A model that cannot be built or run. Each is one plain sentence.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub enum Error {
     /// The tokenizer cannot be had, or does not take a text or a token.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A prompt is not read.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
     /// The graph cannot be built or computed.
     #[error(transparent)]
     Graph(#[from] GraphError),
