@@ -11,7 +11,7 @@
 mod config;
 mod names;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use kiln_graph::ops::{AttentionOptions, Compare};
 use kiln_graph::{Builder, DType, Graph, GraphError, Tensor, Value};
@@ -49,6 +49,11 @@ impl Prompts {
     pub fn new(batch: usize, length: usize) -> Self {
         Self { batch, length, masked: false, clip_skip: 0 }
     }
+}
+
+/// The name of the table of what each token means, `[vocab_size, hidden_size]`.
+pub(crate) fn token_table(weights: &dyn Weights) -> String {
+    Names::of(weights).model("embeddings.token_embedding.weight")
 }
 
 impl ClipText {

@@ -26,6 +26,7 @@ mod runner;
 pub mod schedulers;
 pub mod suppress;
 mod taps;
+pub mod textual_inversion;
 pub mod tokenizer;
 pub mod unet;
 pub mod verify;

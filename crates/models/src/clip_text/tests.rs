@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 
-fn tiny() -> Config {
+pub(crate) fn tiny() -> Config {
     Config {
         vocab_size: 30,
         max_position_embeddings: 9,
@@ -22,7 +22,7 @@ fn tiny() -> Config {
 }
 
 /// Numbers in -0.5..0.5 for every weight of the model, by published names.
-fn published(config: &Config) -> HashMap<String, Tensor> {
+pub(crate) fn published(config: &Config) -> HashMap<String, Tensor> {
     let clip = ClipText { config: config.clone(), names: Names::of(&HashMap::new()) };
     let graph = clip.graph(Prompts::new(1, 1), &Taps::none()).unwrap();
     let weights = graph.weights().map(|(name, value)| {
@@ -39,7 +39,7 @@ fn ids(rows: &[&[i32]]) -> Tensor {
 
 fn run(
     clip: &ClipText,
-    weights: &HashMap<String, Tensor>,
+    weights: &dyn Weights,
     prompts: Prompts,
     inputs: &[(&str, Tensor)],
 ) -> HashMap<String, Vec<f64>> {
@@ -49,7 +49,7 @@ fn run(
     names.into_iter().zip(outputs.iter().map(Tensor::to_f64)).collect()
 }
 
-fn encode(config: &Config, weights: &HashMap<String, Tensor>, ids: Tensor) -> HashMap<String, Vec<f64>> {
+pub(crate) fn encode(config: &Config, weights: &dyn Weights, ids: Tensor) -> HashMap<String, Vec<f64>> {
     let clip = ClipText::new(config.clone(), weights).unwrap();
     let prompts = clip.prompts(&ids).unwrap();
     run(&clip, weights, prompts, &[("input_ids", ids)])

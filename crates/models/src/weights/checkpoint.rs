@@ -108,7 +108,7 @@ impl Checkpoint {
         self.shards.get(*self.tensors.get(name)?)
     }
 
-    fn read(&self, name: &str) -> Result<Tensor, WeightError> {
+    pub(crate) fn read(&self, name: &str) -> Result<Tensor, WeightError> {
         let wrong = |reason: &str| WeightError::Tensor {
             file: self.display.clone(),
             name: name.into(),
