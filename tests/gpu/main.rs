@@ -5,6 +5,7 @@ mod digits;
 mod faults;
 mod goldens;
 mod parity;
+mod pipelines;
 mod range;
 mod scenes;
 mod session;
@@ -64,6 +65,7 @@ fn main() {
     trials.extend(slabs::trials(&gpu));
     trials.extend(faults::trials(&gpu));
     trials.extend(digits::trials(&gpu));
+    trials.extend(pipelines::trials(&gpu));
     trials.extend(scenes::trials(&gpu));
     trials.extend(goldens::trials(&gpu));
     trials.extend(tuning::trials(&gpu));

@@ -10,6 +10,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use kiln_engine::Precision;
@@ -131,21 +132,43 @@ impl Sampler {
         &self.unet
     }
 
-    /// Carries a schedule out and gives the latents at its end, `[batch, height, width, channels]`. `noise` is asked for as
-    /// many standard normal numbers as there are in the latents, in their order, for every step that adds fresh noise.
+    /// How weights and activations are stored.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Lets go of what is compiled, and of the memory that it holds on the device.
+    pub fn release(&mut self) {
+        self.steps.clear();
+    }
+
+    /// Bytes that the step which was compiled last holds on the device; `None` on the CPU reference.
+    pub fn memory(&self) -> Option<kiln_engine::MemoryReport> {
+        self.steps.runners().last()?.session().map(|session| session.memory())
+    }
+
+    /// Paths of the nodes that run in f32 though f16 was asked for, since a tensor of theirs left f16's range.
+    pub fn kept_f32(&self) -> BTreeSet<String> {
+        self.steps.runners().flat_map(|runner| runner.kept_f32().clone()).collect()
+    }
+
+    /// Carries a schedule out and gives the latents at its end, `[batch, height, width, channels]`. `noise` is asked for
+    /// standard normal numbers in the latents' shape for every step that adds fresh noise, before the first of them.
     /// [`Error::Input`] where shapes do not fit.
     pub async fn sample(
         &mut self,
         sampling: &Sampling<'_>,
-        noise: &mut dyn FnMut(usize) -> Vec<f32>,
+        noise: &mut dyn FnMut() -> Result<Tensor, Error>,
         watch: &mut dyn Watch,
     ) -> Result<Tensor, Error> {
         let matrices = Matrices::of(sampling.schedule);
         let shape = self.shape(sampling, &matrices)?;
-        let noises: Vec<Vec<f32>> = match matrices.noise {
-            true => sampling.schedule.steps.iter().map(|_| noise(shape.length())).collect(),
-            false => Vec::new(),
-        };
+        let mut noises = Vec::new();
+        for step in sampling.schedule.steps.iter().filter(|_| matrices.noise) {
+            let row =
+                if step.needs_noise() { noise()?.to_f32().into_owned() } else { vec![0.0; shape.length()] };
+            noises.push(tensor([1, shape.length()], row)?);
+        }
         let prompt = self.prompt(sampling, &shape).await?;
         let time = self.time(sampling).await?;
         let (device, unet, weights, precision) = (&self.device, &self.unet, &self.weights, self.precision);

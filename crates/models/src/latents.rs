@@ -137,6 +137,18 @@ impl LatentDist {
         self.logvar.as_ref()
     }
 
+    /// So many of the same, as a batch.
+    pub fn repeated(&self, count: usize) -> Result<Self, Error> {
+        let repeat = |tensor: &Tensor| {
+            let mut shape = tensor.shape().to_vec();
+            if let Some(batch) = shape.first_mut() {
+                *batch *= count;
+            }
+            Tensor::f32(shape, tensor.to_f32().repeat(count)).map_err(kiln_graph::GraphError::from)
+        };
+        Ok(Self { mean: repeat(&self.mean)?, logvar: self.logvar.as_ref().map(repeat).transpose()? })
+    }
+
     /// Standard deviations: zeros where the latents are certain.
     pub fn std(&self) -> Tensor {
         let std = |logvar: &Tensor| {

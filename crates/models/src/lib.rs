@@ -24,6 +24,7 @@ pub mod random;
 pub mod resnet;
 mod runner;
 pub mod schedulers;
+pub mod stable_diffusion;
 pub mod suppress;
 mod taps;
 pub mod textual_inversion;

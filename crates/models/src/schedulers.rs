@@ -126,11 +126,21 @@ impl Scheduler {
         Ok(Self { class: class.into(), training: settings.training()?, method })
     }
 
-    /// The scheduler of the text of a `scheduler_config.json`. Python writes `-Infinity` into some, which is no JSON but
-    /// is understood here.
+    /// The scheduler of the text of a `scheduler_config.json`; see [`Scheduler::config_of`].
     pub fn from_text(text: &str) -> Result<Self, SchedulerError> {
+        Self::from_json(&Self::config_of(text)?)
+    }
+
+    /// The configuration in the text of a `scheduler_config.json`. Python writes `-Infinity` into some, which is no JSON
+    /// but is understood here.
+    pub fn config_of(text: &str) -> Result<Json, SchedulerError> {
         let config = serde_json::from_str(&settings::without_infinities(text));
-        Self::from_json(&config.map_err(|error| SchedulerError::Json(error.to_string()))?)
+        config.map_err(|error| SchedulerError::Json(error.to_string()))
+    }
+
+    /// Evaluations of the model a step, but for the last: 2 where each step is taken twice, as by Heun's method.
+    pub fn order(&self) -> usize {
+        self.method.order()
     }
 
     /// A schedule of `steps` steps from noise.
@@ -227,9 +237,14 @@ trait Method: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// Evaluations a step.
+    fn order(&self) -> usize {
+        1
+    }
+
     /// Whether a schedule can begin at an evaluation.
-    fn starts_at(&self, _first: usize) -> bool {
-        true
+    fn starts_at(&self, first: usize) -> bool {
+        first.is_multiple_of(self.order())
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Run<'a> {
     /// A row for each step.
     pub time: Vec<Tensor>,
     /// Fresh noise for each step, where there is any.
-    pub noises: Vec<Vec<f32>>,
+    pub noises: Vec<Tensor>,
 }
 
 impl Run<'_> {
@@ -102,7 +102,7 @@ impl Run<'_> {
             }
         }
         if let Some(noise) = self.noises.get(step) {
-            inputs.push(("noise", tensor([1, shape.length()], noise.clone())?));
+            inputs.push(("noise", noise.clone()));
         }
         if shape.masked {
             // As noisy as the next step wants it, and clean behind the last.

@@ -149,7 +149,8 @@ fn agrees(
     let wanted = plain(&unet, &weights, &sampling, &noise);
     let mut sampler = Sampler::new(Device::Cpu, unet, Arc::new(weights), Precision::F32).unwrap();
     let mut all = All(Vec::new(), usize::MAX);
-    let last = pollster::block_on(sampler.sample(&sampling, &mut |_| noise.clone(), &mut all)).unwrap();
+    let last = pollster::block_on(sampler.sample(&sampling, &mut || Ok(numbers("noise", &shape)), &mut all))
+        .unwrap();
     assert_eq!(all.0.len(), wanted.len());
     assert_eq!(last.shape(), shape);
     assert_eq!(all.0.last().map(Vec::as_slice), Some(&*last.to_f32()));
@@ -221,7 +222,8 @@ fn what_does_not_fit_is_refused_and_a_break_ends_it() {
         embedded_guidance: None,
     };
     let mut refused = |sampling: &Sampling, reason: &str| {
-        let error = pollster::block_on(sampler.sample(sampling, &mut |_| Vec::new(), &mut ())).unwrap_err();
+        let error =
+            pollster::block_on(sampler.sample(sampling, &mut || unreachable!(), &mut ())).unwrap_err();
         assert!(error.to_string().contains(reason), "{error} does not say {reason:?}");
     };
     refused(&Sampling { latents: numbers("latents", &[1, 4, 4, 3]), ..fine.clone() }, "3 channels");
@@ -237,7 +239,7 @@ fn what_does_not_fit_is_refused_and_a_break_ends_it() {
     let guidance = Some(Guidance { negative: fine.prompt.clone(), scale: f32::NAN, rescale: 0.0 });
     refused(&Sampling { guidance, ..fine.clone() }, "NaN");
     let mut all = All(Vec::new(), 2);
-    let ended = pollster::block_on(sampler.sample(&fine, &mut |_| Vec::new(), &mut all)).unwrap_err();
+    let ended = pollster::block_on(sampler.sample(&fine, &mut || unreachable!(), &mut all)).unwrap_err();
     assert!(matches!(ended, Error::Engine(kiln_engine::Error::Cancelled)));
     assert_eq!(all.0.len(), 2);
 }

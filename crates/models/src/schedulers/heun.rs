@@ -70,8 +70,8 @@ impl Method for Heun {
     }
 
     /// Only where a step starts.
-    fn starts_at(&self, first: usize) -> bool {
-        first.is_multiple_of(2)
+    fn order(&self) -> usize {
+        2
     }
 
     fn noised(&self, table: &Table, index: usize) -> Sum {
