@@ -10,6 +10,7 @@ mod detect;
 mod device;
 mod devices;
 mod gallery;
+mod generate;
 mod opened;
 mod output;
 mod profile;
@@ -35,6 +36,11 @@ enum Command {
     Check(check::Args),
     Classify(classify::Args),
     Detect(detect::Args),
+    #[command(name = "text2image")]
+    Text2Image(generate::TextArgs),
+    #[command(name = "img2img")]
+    Img2Img(generate::PictureArgs),
+    Inpaint(generate::MaskArgs),
     Demo(demo::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -57,6 +63,9 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args, &cli.device),
         Command::Classify(args) => classify::run(args, &cli.device),
         Command::Detect(args) => detect::run(args, &cli.device),
+        Command::Text2Image(args) => generate::text2image(args, &cli.device),
+        Command::Img2Img(args) => generate::img2img(args, &cli.device),
+        Command::Inpaint(args) => generate::inpaint(args, &cli.device),
         Command::Demo(args) => demo::run(args, &cli.device),
         Command::Verify(args) => verify::run(args, &cli.device),
         Command::Bench(args) => bench::run(args, &cli.device),

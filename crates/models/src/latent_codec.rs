@@ -195,6 +195,19 @@ impl LatentCodec {
         Self::open(&folder::open(path.into())?, device, precision)
     }
 
+    /// The same autoencoder, with nothing compiled yet: for previews, while this one is at work.
+    pub fn another(&self) -> Self {
+        Self {
+            model: self.model.clone(),
+            weights: self.weights.clone(),
+            device: self.device.clone(),
+            precision: self.precision,
+            tiling: self.tiling,
+            prepared: Prepared::new(),
+            tiles: None,
+        }
+    }
+
     /// The model.
     pub fn model(&self) -> &AnyAutoencoder {
         &self.model

@@ -79,6 +79,11 @@ impl StableDiffusion {
         &self.tokenizer
     }
 
+    /// What makes latents of pictures and pictures of latents.
+    pub fn codec(&self) -> &LatentCodec {
+        &self.codec
+    }
+
     /// Height and width of the pictures that the model was made for.
     pub fn default_size(&self) -> [usize; 2] {
         self.sampler.unet().config().sample_size.map(|side| side * self.codec.model().spatial_factor())
@@ -150,13 +155,7 @@ impl StableDiffusion {
         if self.low_memory {
             self.codec.release();
         }
-        pictures::of(&decoded)
-    }
-
-    /// Latents as a preview: decoded like the finished ones.
-    pub async fn decode(&mut self, latents: &Tensor) -> Result<Vec<Picture>, Error> {
-        let latents = self.codec.model().scaling().unscale(latents)?;
-        pictures::of(&self.codec.decode(&latents).await?)
+        Ok(Picture::from_images(&decoded).map_err(|error| Error::Input(format!("a picture {error}")))?)
     }
 
     /// Paths of the nodes that run in f32 though f16 was asked for, since a tensor of theirs left f16's range.

@@ -3,6 +3,7 @@
 use std::io::{BufRead, Cursor, Seek};
 
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, metadata::Orientation};
+use kiln_graph::Tensor;
 
 /// A picture of 8-bit RGB pixels, rows from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,18 @@ impl Picture {
         image.apply_orientation(orientation);
         let rgb = image.into_rgb8();
         Self::new(rgb.width() as usize, rgb.height() as usize, rgb.into_raw())
+    }
+
+    /// Pictures of images `[batch, height, width, 3]` in -1..1, as autoencoders give them; what lies outside is clipped.
+    pub fn from_images(images: &Tensor) -> Result<Vec<Self>, PictureError> {
+        let &[_, height, width, 3] = images.shape() else {
+            return Err(PictureError::Decode(format!("{} are no RGB images", images.desc())));
+        };
+        // As diffusers rounds: halves to the even number.
+        let byte = |value: &f32| ((value / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
+        let values = images.to_f32();
+        let each = values.chunks_exact((height * width * 3).max(1));
+        each.map(|values| Self::new(width, height, values.iter().map(byte).collect())).collect()
     }
 
     /// The picture as a PNG file's bytes.

@@ -13,21 +13,6 @@ pub(super) fn pixels(picture: &Picture, size: [usize; 2]) -> Result<Tensor, Erro
     tensor([1, height, width, 3], values)
 }
 
-/// What an autoencoder gives, `[batch, height, width, 3]` in -1..1, as pictures.
-pub(super) fn of(images: &Tensor) -> Result<Vec<Picture>, Error> {
-    let &[_, height, width, 3] = images.shape() else {
-        return Err(Error::Input(format!("{} are no RGB pictures", images.desc())));
-    };
-    let values = images.to_f32();
-    let pictures = values.chunks_exact((height * width * 3).max(1)).map(|values| {
-        // As diffusers rounds: halves to the even number.
-        let byte = |value: &f32| ((value / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
-        let rgb = values.iter().map(byte).collect();
-        Picture::new(width, height, rgb).map_err(|error| Error::Input(format!("a picture {error}")))
-    });
-    pictures.collect()
-}
-
 fn resized(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
     if (picture.height, picture.width) == (height, width) {
         return picture.clone();

@@ -1,0 +1,174 @@
+//! `kiln text2image`, `img2img` and `inpaint`: pictures by Stable Diffusion.
+
+mod options;
+mod parameters;
+mod png;
+mod samplers;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use kiln::engine::Precision;
+use kiln::models::Tiling;
+use kiln::models::stable_diffusion::{Request, StableDiffusion, Start};
+
+use crate::Outcome;
+use crate::bundled::{self, MODEL_HELP, read_picture};
+use crate::classify::open;
+use crate::device::DeviceArgs;
+use crate::output::{Pending, say, spinner};
+use options::Options;
+use watch::Bar;
+
+/// Make pictures from a prompt.
+#[derive(clap::Args)]
+pub struct TextArgs {
+    #[arg(help = MODEL_HELP)]
+    model: String,
+    /// What the pictures are to show.
+    prompt: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Make pictures from a prompt and a picture.
+#[derive(clap::Args)]
+pub struct PictureArgs {
+    #[arg(help = MODEL_HELP)]
+    model: String,
+    /// The picture to begin with.
+    picture: PathBuf,
+    /// What the pictures are to show.
+    prompt: String,
+    /// How much of the picture may change, from 0 to 1.
+    #[arg(long, value_name = "S", default_value_t = 0.8)]
+    strength: f64,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Change a part of a picture.
+#[derive(clap::Args)]
+pub struct MaskArgs {
+    #[arg(help = MODEL_HELP)]
+    model: String,
+    /// The picture.
+    picture: PathBuf,
+    /// What of it is to change, in white; the rest, in black, stays.
+    mask: PathBuf,
+    /// What that part is to show.
+    prompt: String,
+    /// How much of that part may change, from 0 to 1.
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
+    strength: f64,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub fn text2image(args: &TextArgs, device: &DeviceArgs) -> Result<Outcome> {
+    generate("text2image", &args.model, &args.prompt, None, &args.options, device)
+}
+
+pub fn img2img(args: &PictureArgs, device: &DeviceArgs) -> Result<Outcome> {
+    let start = Start { picture: read_picture(&args.picture)?, strength: args.strength, mask: None };
+    generate("img2img", &args.model, &args.prompt, Some(start), &args.options, device)
+}
+
+pub fn inpaint(args: &MaskArgs, device: &DeviceArgs) -> Result<Outcome> {
+    let mask = Some(read_picture(&args.mask)?);
+    let start = Start { picture: read_picture(&args.picture)?, strength: args.strength, mask };
+    generate("inpaint", &args.model, &args.prompt, Some(start), &args.options, device)
+}
+
+fn generate(
+    command: &str,
+    model: &str,
+    prompt: &str,
+    start: Option<Start>,
+    options: &Options,
+    device: &DeviceArgs,
+) -> Result<Outcome> {
+    let started = Instant::now();
+    let files = bundled::files(model)?;
+    let device = open(device)?;
+    let precision = Precision::from(options.precision);
+    let words = options.words()?;
+    let mut pipeline = StableDiffusion::open(&files, device.clone(), precision, &words)?;
+    pipeline.set_low_memory(options.low_memory);
+    if let Some(mebibytes) = options.decode_memory {
+        pipeline.set_tiling(Tiling::Within(u64::from(mebibytes) << 20));
+    }
+    let request = options.request(prompt, start, &pipeline)?;
+    let first = options.seed.unwrap_or_else(fresh_seed);
+    let seeds: Vec<u64> = (0..u64::from(options.count)).map(|i| first.wrapping_add(i) & SEED_MASK).collect();
+    pipeline.check(&request)?;
+    for warning in pipeline.warnings(&request)? {
+        eprintln!("note: {warning}");
+    }
+    let names: Vec<PathBuf> = seeds.iter().map(|seed| options.path(command, *seed)).collect();
+    let pending = pending(&names)?;
+    say!("on {}", device.describe());
+    let mut pending = pending.into_iter();
+    for seeds in seeds.chunks(options.batch as usize) {
+        let begun = Instant::now();
+        let request = Request { seeds: seeds.to_vec(), ..request.clone() };
+        let mut bar = Bar::new(&pipeline, options.preview, &names_of(options, command, seeds));
+        let working = spinner("the first step compiles");
+        let pictures = pipeline.generate_blocking(&request, &mut bar.under(&working));
+        working.finish_and_clear();
+        let rate = bar.finish()?;
+        for (picture, &seed) in pictures?.iter().zip(seeds) {
+            let text = parameters::text(&request, seed, model, &pipeline);
+            let bytes = png::with_text(picture, &text)?;
+            let file = pending.next().context("there are more pictures than files")?;
+            file.commit(&bytes)?;
+            say!("{}: seed {seed}", options.path(command, seed).display());
+        }
+        say!(
+            "{} in {:.1} s{}",
+            counted(seeds.len()),
+            begun.elapsed().as_secs_f64(),
+            rate.map_or(String::new(), |rate| format!(", {rate:.2} it/s behind the first step"))
+        );
+    }
+    if let Some(memory) = pipeline.memory() {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        say!(
+            "a step holds {:.0} MiB on the device, {:.0} of them weights",
+            mib(memory.total()),
+            mib(memory.weights)
+        );
+    }
+    say!("{:.1} s in all", started.elapsed().as_secs_f64());
+    Ok(Outcome::Done)
+}
+
+/// PyTorch's generators tell no more of a seed apart.
+const SEED_MASK: u64 = u32::MAX as u64;
+
+/// A seed that nobody chose.
+fn fresh_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_nanos() as u64 & SEED_MASK
+}
+
+fn names_of(options: &Options, command: &str, seeds: &[u64]) -> Vec<PathBuf> {
+    seeds.iter().map(|&seed| options.path(command, seed)).collect()
+}
+
+/// The files, so that a place that cannot be written to is known before anything is computed.
+fn pending(names: &[PathBuf]) -> Result<Vec<Pending>> {
+    for folder in names.iter().filter_map(|name| name.parent()).filter(|folder| *folder != Path::new("")) {
+        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    if let Some(name) = names.iter().find(|name| name.is_dir()) {
+        bail!("{} is a folder", name.display());
+    }
+    names.iter().map(|name| Pending::create(name)).collect()
+}
+
+fn counted(pictures: usize) -> String {
+    if pictures == 1 { "one picture".into() } else { format!("{pictures} pictures") }
+}

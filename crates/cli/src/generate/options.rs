@@ -1,0 +1,135 @@
+//! What the commands that make pictures have in common.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow, bail};
+use kiln::models::prompt::Syntax;
+use kiln::models::stable_diffusion::{Request, StableDiffusion, Start};
+use kiln::models::textual_inversion::TextualInversion;
+use kiln::models::weights::{Files, Folder};
+
+use super::samplers::{SAMPLERS, Sampler};
+use crate::device::PrecisionKind;
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// What the pictures are not to show.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    negative: String,
+    /// Where the picture goes: a file, where there is one, or a folder.
+    #[arg(long, value_name = "PATH", default_value = "pictures")]
+    out: PathBuf,
+    /// Width and height in pixels, as 512x768 [default: the model's own].
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    size: Option<[usize; 2]>,
+    /// Steps of the sampler.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    steps: usize,
+    /// How strongly the prompt leads; up to 1 not at all.
+    #[arg(long, value_name = "G", default_value_t = 7.5)]
+    guidance: f32,
+    /// How much of the spread of the prompt's own output the guided one gets back, from 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    guidance_rescale: f32,
+    /// The first picture's seed; the others' follow it [default: a new one].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=u64::from(u32::MAX)))]
+    pub seed: Option<u64>,
+    /// How many pictures.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub count: u32,
+    /// Pictures computed at once.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub batch: u32,
+    /// Sampler [default: the model's own].
+    #[arg(long, value_name = "NAME", value_parser = sampler)]
+    sampler: Option<&'static Sampler>,
+    /// DDIM's share of fresh noise, from 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    eta: f64,
+    /// Layers of the text encoder left out at its end.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    clip_skip: usize,
+    /// Read weights and BREAK in prompts, as in (word:1.3), and prompts of any length.
+    #[arg(long)]
+    weighted: bool,
+    /// A learned word (textual inversion), a .safetensors file; NAME=FILE names it. May be repeated.
+    #[arg(long, value_name = "FILE")]
+    embedding: Vec<String>,
+    /// Storage type of weights and activations.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: PrecisionKind,
+    /// Parts of the model leave the device when their work is done.
+    #[arg(long)]
+    pub low_memory: bool,
+    /// Decode and encode in tiles with blended seams where a whole picture takes more than so many MiB.
+    #[arg(long, value_name = "MIB")]
+    pub decode_memory: Option<u32>,
+    /// Write a preview beside each picture after every so many steps.
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub preview: Option<u32>,
+}
+
+fn size(text: &str) -> Result<[usize; 2], String> {
+    let sides =
+        text.split_once('x').and_then(|(width, height)| Some([height.parse().ok()?, width.parse().ok()?]));
+    sides.ok_or_else(|| format!("{text:?} is no size as 512x768 is"))
+}
+
+fn sampler(text: &str) -> Result<&'static Sampler, String> {
+    let names = || SAMPLERS.iter().map(|sampler| sampler.name).collect::<Vec<_>>().join(", ");
+    let found = SAMPLERS.iter().find(|sampler| sampler.name == text);
+    found.ok_or_else(|| format!("{text:?} is none of {}", names()))
+}
+
+impl Options {
+    /// The request of a prompt, for a seed that is yet to come.
+    pub fn request(&self, prompt: &str, start: Option<Start>, pipeline: &StableDiffusion) -> Result<Request> {
+        if self.out.extension().is_some() && self.count > 1 {
+            bail!(
+                "{} is one file, and {} pictures are wanted: name a folder",
+                self.out.display(),
+                self.count
+            );
+        }
+        Ok(Request {
+            prompt: prompt.into(),
+            negative_prompt: self.negative.clone(),
+            syntax: if self.weighted { Syntax::Weighted } else { Syntax::Plain },
+            clip_skip: self.clip_skip,
+            size: Some(self.size.unwrap_or_else(|| pipeline.default_size())),
+            steps: self.steps,
+            guidance_scale: self.guidance,
+            guidance_rescale: self.guidance_rescale,
+            eta: self.eta,
+            scheduler: self.sampler.map(|sampler| sampler.class.into()),
+            karras: self.sampler.map(|sampler| sampler.karras),
+            seeds: vec![0],
+            start,
+        })
+    }
+
+    /// Where the picture of a seed goes.
+    pub fn path(&self, command: &str, seed: u64) -> PathBuf {
+        if self.out.extension().is_some() {
+            self.out.clone()
+        } else {
+            self.out.join(format!("{command}-{seed}.png"))
+        }
+    }
+
+    /// The learned words.
+    pub fn words(&self) -> Result<Vec<TextualInversion>> {
+        let open = |argument: &String| {
+            let (name, path) = match argument.split_once('=') {
+                Some((name, path)) => (Some(name), Path::new(path)),
+                None => (None, Path::new(argument.as_str())),
+            };
+            let file = path.file_name().ok_or_else(|| anyhow!("{argument} is no file's name"))?;
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let files: Arc<dyn Files> = Arc::new(Folder::new(folder));
+            Ok(TextualInversion::open(&files, &file.to_string_lossy(), name)?)
+        };
+        self.embedding.iter().map(open).collect()
+    }
+}
