@@ -3,6 +3,7 @@
 mod options;
 mod parameters;
 mod png;
+mod recover;
 mod samplers;
 mod watch;
 
@@ -92,10 +93,10 @@ fn generate(
 ) -> Result<Outcome> {
     let started = Instant::now();
     let files = bundled::files(model)?;
-    let device = open(device)?;
+    let opened = open(device)?;
     let precision = Precision::from(options.precision);
     let words = options.words()?;
-    let mut pipeline = StableDiffusion::open(&files, device.clone(), precision, &words)?;
+    let mut pipeline = StableDiffusion::open(&files, opened, precision, &words)?;
     pipeline.set_low_memory(options.low_memory);
     if let Some(mebibytes) = options.decode_memory {
         pipeline.set_tiling(Tiling::Within(u64::from(mebibytes) << 20));
@@ -109,14 +110,14 @@ fn generate(
     }
     let names: Vec<PathBuf> = seeds.iter().map(|seed| options.path(command, *seed)).collect();
     let pending = pending(&names)?;
-    say!("on {}", device.describe());
+    say!("on {}", pipeline.device().describe());
     let mut pending = pending.into_iter();
     for seeds in seeds.chunks(options.batch as usize) {
         let begun = Instant::now();
         let request = Request { seeds: seeds.to_vec(), ..request.clone() };
         let mut bar = Bar::new(&pipeline, options.preview, &names_of(options, command, seeds));
         let working = spinner("the first step compiles");
-        let pictures = pipeline.generate_blocking(&request, &mut bar.under(&working));
+        let pictures = recover::generate(&mut pipeline, &request, &mut bar, &working, device);
         working.finish_and_clear();
         let rate = bar.finish()?;
         for (picture, &seed) in pictures?.iter().zip(seeds) {

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot_channel};
+use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
 use crate::Error;
 
@@ -104,24 +104,29 @@ impl Guarded {
 
     /// Waits until the device has finished everything submitted so far.
     pub async fn finish(&self) -> Result<(), Error> {
-        self.fence().await?.wait().await
-    }
-
-    /// Marks what was submitted so far, to be waited for later.
-    pub async fn fence(&self) -> Result<Fence, Error> {
-        // An empty submission has an index of its own behind all others.
-        let index = self.scoped(|_| self.queue.submit([])).await?;
         let (sender, receiver) = oneshot_channel();
         let sender = Arc::new(sender);
         let done = sender.clone();
         self.queue.on_submitted_work_done(move || {
             let _ = done.send(Ok(()));
         });
-        Ok(Fence { guarded: self.clone(), index, sender, receiver })
+        self.wait(sender, None);
+        let result = receiver.receive().await.unwrap_or(Err(Error::Timeout(self.deadline.as_secs())));
+        self.check()?;
+        result
     }
 
     /// Reads buffers that were created with `MAP_READ` and were written by what was submitted last.
     pub async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, Error> {
+        self.read_behind(buffer, None).await
+    }
+
+    /// Reads such buffers as soon as the submission that wrote them is done, whatever was submitted since.
+    pub async fn read_behind(
+        &self,
+        buffer: &wgpu::Buffer,
+        index: Option<wgpu::SubmissionIndex>,
+    ) -> Result<Vec<u8>, Error> {
         let (sender, receiver) = oneshot_channel();
         let sender = Arc::new(sender);
         let mapped = sender.clone();
@@ -131,7 +136,7 @@ impl Guarded {
             });
         })
         .await?;
-        self.wait(sender, None);
+        self.wait(sender, index);
         let result = receiver.receive().await.unwrap_or(Err(Error::Timeout(self.deadline.as_secs())));
         self.check()?;
         result?;
@@ -196,26 +201,6 @@ impl Guarded {
 
 /// Tells whoever waits.
 type Sender = OneshotSender<Result<(), Error>>;
-
-/// Everything that was submitted up to some moment.
-#[derive(Debug)]
-pub struct Fence {
-    guarded: Guarded,
-    index: wgpu::SubmissionIndex,
-    sender: Arc<Sender>,
-    receiver: OneshotReceiver<Result<(), Error>>,
-}
-
-impl Fence {
-    /// Waits until the device has finished it; what is submitted behind it goes on meanwhile.
-    pub async fn wait(self) -> Result<(), Error> {
-        self.guarded.wait(self.sender, Some(self.index));
-        let deadline = self.guarded.deadline.as_secs();
-        let result = self.receiver.receive().await.unwrap_or(Err(Error::Timeout(deadline)));
-        self.guarded.check()?;
-        result
-    }
-}
 
 /// A poisoned lock still holds what was reported.
 fn lock(reports: &Mutex<Reports>) -> std::sync::MutexGuard<'_, Reports> {

@@ -16,12 +16,12 @@ mod range;
 mod reflect;
 mod run;
 mod session;
+mod snapshot;
 pub mod suite;
 mod tuning;
 
 pub use clock::CompileTimes;
 pub use error::Error;
-pub use faults::Fence;
 pub use gpu::{AdapterReport, Gpu};
 pub use kiln_graph::Tier;
 pub use options::{Checks, CompileOptions, GpuOptions, Part, Precision, Tuning};
@@ -29,6 +29,7 @@ pub use pipeline::validate;
 pub use profile::{Profile, ProfileRow};
 pub use reflect::{BindingKind, Reflection, reflect};
 pub use session::{Cancel, MemoryReport, Session};
+pub use snapshot::Snapshot;
 #[cfg(not(target_arch = "wasm32"))]
 pub use tuning::FolderStorage;
 pub use tuning::Storage;

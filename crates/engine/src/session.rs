@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kiln_graph::{DType, Graph, GraphError, Tensor, WeightSource, passes};
 
 use crate::compile::{Compiled, GUARD, Instruction, compile};
-use crate::faults::Fence;
 use crate::profile::{Profile, ProfileRow};
 use crate::run::{SUBMIT_SECONDS, estimate, write};
+use crate::snapshot::Snapshot;
 use crate::{CompileOptions, CompileTimes, Error, Gpu, Precision};
 
 /// Stops a run between submits, from any thread.
@@ -223,39 +223,17 @@ impl Session {
 
     /// What a state holds after the runs so far.
     pub async fn state(&self, name: &str) -> Result<Tensor, Error> {
+        self.snapshot(name).await?.read().await
+    }
+
+    /// What a state holds after the runs so far, to be read later. A graph without outputs is not waited for when it runs, so
+    /// that the next run can be prepared meanwhile; whoever runs many keeps in step by reading what the last one left.
+    pub async fn snapshot(&self, name: &str) -> Result<Snapshot, Error> {
         let unknown =
             || GraphError::Value { what: "state", name: name.into(), reason: "there is none".into() };
         let found = self.compiled.states.iter().find(|(other, ..)| other == name);
         let (_, value, region) = found.ok_or_else(unknown)?;
-        let desc = self.graph.desc(*value);
-        let gpu = &self.gpu.guarded;
-        let staging = gpu
-            .scoped(|device| {
-                device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("state"),
-                    size: region.bytes,
-                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                })
-            })
-            .await?;
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&region.buffer, region.offset, &staging, 0, region.bytes);
-        gpu.submit(encoder.finish()).await?;
-        let bytes = gpu.read(&staging).await?;
-        let own = bytes.get(..desc.bytes()).unwrap_or_default();
-        let wrong = |error: kiln_graph::LengthError| GraphError::Value {
-            what: "state",
-            name: name.into(),
-            reason: error.to_string(),
-        };
-        Ok(Tensor::from_bytes(desc, own).map_err(wrong)?)
-    }
-
-    /// Marks the runs so far. A graph without outputs is not waited for when it runs, so that the next run can be prepared
-    /// meanwhile; whoever runs many keeps in step by a fence.
-    pub async fn fence(&self) -> Result<Fence, Error> {
-        self.gpu.guarded.fence().await
+        Snapshot::take(&self.gpu.guarded, name, self.graph.desc(*value), region).await
     }
 
     /// Runs once and times each node: by timestamps where the device has them, else by the host's clock around a

@@ -1,8 +1,9 @@
 //! Sampling of diffusion models: from noise to latents, on the device from the first step to the last.
 //!
 //! A [`Sampler`] holds a UNet on a device. The latents, what the scheduler keeps and the keys and values of the prompts lie
-//! on the device as states; a step uploads a row of numbers that the timestep comes to and the scheduler's few factors. Nothing
-//! is read back between steps unless somebody wants to see the latents, and a step is encoded while the one before it runs.
+//! on the device as states; a step uploads a row of numbers that the timestep comes to and the scheduler's few factors. A step is
+//! encoded while the one before it runs: no step waits for the host unless somebody wants to see the latents. What a step leaves
+//! is copied out beside the next one, so that a lost device costs no more than the steps that were under way.
 
 mod matrices;
 mod run;
@@ -33,6 +34,7 @@ pub struct Sampler {
     weights: SharedWeights,
     precision: Precision,
     steps: Prepared<Shape>,
+    checkpoint: Option<Checkpoint>,
 }
 
 /// What a sampler starts from and is led by. Tensors are f32, images with channels last.
@@ -77,6 +79,22 @@ pub struct Mask {
     pub noise: Tensor,
     /// 1 where the picture changes and 0 where it stays, in the same shape.
     pub mask: Tensor,
+}
+
+/// What so many steps of a schedule left.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Steps that are done.
+    steps: usize,
+    /// The latents and what the scheduler keeps, a row each.
+    rows: Tensor,
+}
+
+impl Checkpoint {
+    /// How many steps are done.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
 }
 
 /// A step that is done.
@@ -124,7 +142,7 @@ impl Sampler {
         if unet.config().time.class.is_some() {
             return Err(Error::Config("the UNet wants classes besides prompts".into()));
         }
-        Ok(Self { device, unet, weights, precision, steps: Prepared::new() })
+        Ok(Self { device, unet, weights, precision, steps: Prepared::new(), checkpoint: None })
     }
 
     /// The UNet.
@@ -135,6 +153,19 @@ impl Sampler {
     /// How weights and activations are stored.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// Goes on on another device.
+    pub fn set_device(&mut self, device: Device) -> Result<(), Error> {
+        crate::folder::check_precision(&device, self.precision)?;
+        self.release();
+        self.device = device;
+        Ok(())
+    }
+
+    /// What the last finished step of the latest sampling left, also where it failed.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
     }
 
     /// Lets go of what is compiled, and of the memory that it holds on the device.
@@ -161,8 +192,32 @@ impl Sampler {
         noise: &mut dyn FnMut() -> Result<Tensor, Error>,
         watch: &mut dyn Watch,
     ) -> Result<Tensor, Error> {
+        self.resume(sampling, None, noise, watch).await
+    }
+
+    /// The same behind the steps of a checkpoint, which were done with the same sampling and the same noise.
+    pub async fn resume(
+        &mut self,
+        sampling: &Sampling<'_>,
+        checkpoint: Option<Checkpoint>,
+        noise: &mut dyn FnMut() -> Result<Tensor, Error>,
+        watch: &mut dyn Watch,
+    ) -> Result<Tensor, Error> {
+        self.checkpoint = None;
         let matrices = Matrices::of(sampling.schedule);
         let shape = self.shape(sampling, &matrices)?;
+        if let Some(Checkpoint { steps, rows }) = &checkpoint {
+            let all = sampling.schedule.steps.len();
+            if rows.shape() != [shape.kept, shape.length()] || *steps > all {
+                return Err(Error::Input("the checkpoint is of another sampling".into()));
+            }
+            if *steps == all {
+                let latents = shape.latents(rows);
+                self.checkpoint = checkpoint;
+                return latents;
+            }
+        }
+        self.checkpoint = checkpoint;
         let mut noises = Vec::new();
         for step in sampling.schedule.steps.iter().filter(|_| matrices.noise) {
             let row =
@@ -181,7 +236,8 @@ impl Sampler {
         for (name, tensor) in prompt {
             runner.set_state(&name, &tensor).await?;
         }
-        Run { runner, sampling, shape, matrices, time, noises }.all(watch).await
+        let checkpoint = &mut self.checkpoint;
+        Run { runner, sampling, shape, matrices, time, noises, checkpoint }.all(watch).await
     }
 
     fn shape(&self, sampling: &Sampling<'_>, matrices: &Matrices) -> Result<Shape, Error> {

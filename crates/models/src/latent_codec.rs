@@ -208,6 +208,14 @@ impl LatentCodec {
         }
     }
 
+    /// Goes on on another device.
+    pub fn set_device(&mut self, device: Device) -> Result<(), Error> {
+        folder::check_precision(&device, self.precision)?;
+        self.release();
+        self.device = device;
+        Ok(())
+    }
+
     /// The model.
     pub fn model(&self) -> &AnyAutoencoder {
         &self.model

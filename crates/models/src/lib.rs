@@ -41,6 +41,6 @@ pub use latent_codec::{LatentCodec, Tiling};
 pub use latents::LatentDist;
 pub use profile::ModelProfile;
 pub use prompt::PromptError;
-pub use runner::{Device, Runner};
+pub use runner::{Device, Runner, Snapshot};
 pub use taps::Taps;
 pub use tokenizer::{Tokenizer, TokenizerError};

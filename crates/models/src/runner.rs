@@ -1,13 +1,17 @@
 //! A graph ready to run, on a GPU or on the CPU reference.
 
+mod snapshot;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_engine::{CompileOptions, Fence, Gpu, Precision, Session};
+use kiln_engine::{CompileOptions, Gpu, Precision, Session};
 use kiln_graph::range::OutOfRange;
 use kiln_graph::{DType, Graph, Interpreter, Tensor, WeightSource, passes};
 
 use crate::Error;
 use crate::weights::SharedWeights;
+
+pub use snapshot::Snapshot;
 
 /// What computes.
 #[derive(Clone, Debug)]
@@ -126,11 +130,11 @@ impl Runner {
         self.compiled().await?.set_state(name, tensor).await
     }
 
-    /// What a state holds after the runs so far, in f32 where it is stored in f16.
-    pub async fn state(&mut self, name: &str) -> Result<Tensor, Error> {
+    /// What a state holds after the runs so far, to be read later: on a GPU the next run can be prepared meanwhile.
+    pub async fn snapshot(&mut self, name: &str) -> Result<Snapshot, Error> {
         let found = self.graph.states().find(|(other, _)| *other == name);
         let dtype = found.map_or(DType::F32, |(_, value)| self.graph.desc(value).dtype);
-        Ok(self.compiled().await?.state(name).await?.cast(dtype))
+        Snapshot::take(self.compiled().await?, name, dtype).await
     }
 
     async fn compiled(&mut self) -> Result<&mut Compiled, Error> {
@@ -161,14 +165,6 @@ impl Runner {
     /// Computes the outputs without a look at what leaves f16's range. On a GPU a graph without outputs is not waited for.
     pub async fn run_unchecked(&mut self, inputs: &[(&str, Tensor)]) -> Result<Vec<Tensor>, Error> {
         self.compiled().await?.run(inputs).await
-    }
-
-    /// Marks the runs so far, where a GPU computes; see [`Session::fence`].
-    pub async fn fence(&self) -> Result<Option<Fence>, Error> {
-        match self.session() {
-            Some(session) => Ok(Some(session.fence().await?)),
-            None => Ok(None),
-        }
     }
 
     /// Gives the states back what they were given last.
@@ -252,16 +248,6 @@ impl Compiled {
         match self {
             Compiled::Cpu(interpreter, _) => Ok(interpreter.set_state(name, tensor)?),
             Compiled::Gpu(session) => Ok(session.set_state(name, tensor).await?),
-        }
-    }
-
-    async fn state(&self, name: &str) -> Result<Tensor, Error> {
-        match self {
-            Compiled::Cpu(interpreter, _) => {
-                let unknown = || Error::Input(format!("there is no state {name:?}"));
-                interpreter.state(name).cloned().ok_or_else(unknown)
-            }
-            Compiled::Gpu(session) => Ok(session.state(name).await?),
         }
     }
 

@@ -30,7 +30,7 @@ use kiln_engine::Precision;
 use kiln_graph::Tensor;
 use serde_json::Value as Json;
 
-use crate::diffusion::{Guidance, Mask, Sampler, Sampling, Watch};
+use crate::diffusion::{Checkpoint, Guidance, Mask, Sampler, Sampling, Watch};
 use crate::image::Picture;
 use crate::latent_codec::LatentCodec;
 use crate::prompt::Prompt;
@@ -50,6 +50,14 @@ pub struct StableDiffusion {
     codec: LatentCodec,
     scheduler: Json,
     low_memory: bool,
+    unfinished: Option<Unfinished>,
+}
+
+/// Pictures that were begun.
+struct Unfinished {
+    request: Request,
+    /// What their last finished step left.
+    checkpoint: Option<Checkpoint>,
 }
 
 impl StableDiffusion {
@@ -112,10 +120,45 @@ impl StableDiffusion {
         self.plan(request).map(|_| ())
     }
 
-    /// Makes a picture for each seed, all of them as one batch. `watch` hears of each step.
+    /// Goes on on another device: a new one where the old one was lost.
+    pub fn set_device(&mut self, device: Device) -> Result<(), Error> {
+        self.sampler.set_device(device.clone())?;
+        self.codec.set_device(device.clone())?;
+        self.text.set_device(device);
+        Ok(())
+    }
+
+    /// Makes a picture for each seed, all of them as one batch. `watch` hears of each step. What ends early, cancelled by
+    /// `watch` or with a device that is lost, can be gone on with by [`StableDiffusion::resume`].
     pub async fn generate(
         &mut self,
         request: &Request,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Picture>, Error> {
+        self.check(request)?;
+        self.unfinished = Some(Unfinished { request: request.clone(), checkpoint: None });
+        self.resume(watch).await
+    }
+
+    /// Goes on with the pictures that were not finished, behind their last finished step. They become what they would have
+    /// been. [`Error::Input`] where none are unfinished.
+    pub async fn resume(&mut self, watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
+        let none = || Error::Input("no pictures are unfinished".into());
+        let Unfinished { request, checkpoint } = self.unfinished.take().ok_or_else(none)?;
+        let mut reached = checkpoint.clone();
+        let result = self.make(&request, checkpoint, &mut reached, watch).await;
+        if result.is_err() {
+            self.unfinished = Some(Unfinished { request, checkpoint: reached });
+        }
+        result
+    }
+
+    /// Pictures from a checkpoint on; `reached` becomes the last one.
+    async fn make(
+        &mut self,
+        request: &Request,
+        checkpoint: Option<Checkpoint>,
+        reached: &mut Option<Checkpoint>,
         watch: &mut dyn Watch,
     ) -> Result<Vec<Picture>, Error> {
         let prompts = self.prompts(request)?;
@@ -147,7 +190,9 @@ impl StableDiffusion {
             mask: begun.mask,
             embedded_guidance: Some(request.guidance_scale),
         };
-        let latents = self.sampler.sample(&sampling, &mut || noise.draw(), watch).await?;
+        let latents = self.sampler.resume(&sampling, checkpoint, &mut || noise.draw(), watch).await;
+        *reached = self.sampler.checkpoint().cloned();
+        let latents = latents?;
         if self.low_memory {
             self.sampler.release();
         }
@@ -176,6 +221,12 @@ impl StableDiffusion {
         watch: &mut dyn Watch,
     ) -> Result<Vec<Picture>, Error> {
         pollster::block_on(self.generate(request, watch))
+    }
+
+    /// [`StableDiffusion::resume`] for callers without an executor.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn resume_blocking(&mut self, watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
+        pollster::block_on(self.resume(watch))
     }
 
     /// The prompt and its negative, of as many tokens each.

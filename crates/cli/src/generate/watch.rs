@@ -7,10 +7,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use kiln::graph::Tensor;
-use kiln::models::LatentCodec;
 use kiln::models::diffusion::{Progress, Watch};
 use kiln::models::image::Picture;
 use kiln::models::stable_diffusion::StableDiffusion;
+use kiln::models::{Device, LatentCodec};
 
 use crate::output::Pending;
 
@@ -44,6 +44,14 @@ impl Bar {
     /// The bar as what hears of steps, while a spinner shows that the first is compiled.
     pub fn under<'a>(&'a mut self, spinner: &'a ProgressBar) -> Watching<'a> {
         Watching { bar: self, spinner }
+    }
+
+    /// Goes on on another device.
+    pub fn set_device(&mut self, device: Device) -> Result<()> {
+        match &mut self.previews {
+            Some(previews) => Ok(previews.codec.set_device(device)?),
+            None => Ok(()),
+        }
     }
 
     /// Steps a second behind the first, where there were any.

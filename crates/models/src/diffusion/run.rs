@@ -1,13 +1,12 @@
 //! A schedule carried out on a device.
 
-use kiln_engine::Fence;
 use kiln_graph::Tensor;
 
 use super::matrices::Matrices;
 use super::step::Shape;
-use super::{Progress, Sampling, Watch, tensor};
+use super::{Checkpoint, Progress, Sampling, Watch, tensor};
 use crate::schedulers::{Slot, Sum};
-use crate::{Error, Runner};
+use crate::{Error, Runner, Snapshot};
 
 /// How often it begins again because a tensor left f16's range on the way.
 const MAX_ROUNDS: usize = 8;
@@ -22,12 +21,15 @@ pub(super) struct Run<'a> {
     pub time: Vec<Tensor>,
     /// Fresh noise for each step, where there is any.
     pub noises: Vec<Tensor>,
+    /// What the last finished step left; the first step to carry out is the one behind it.
+    pub checkpoint: &'a mut Option<Checkpoint>,
 }
 
 impl Run<'_> {
     /// All steps; the latents at their end.
     pub async fn all(&mut self, watch: &mut dyn Watch) -> Result<Tensor, Error> {
         self.begin().await?;
+        let begun = self.checkpoint.clone();
         let mut rounds = 0;
         loop {
             // What leaves the range of f16 is looked for in the first step, and in all of them where that was not enough.
@@ -37,15 +39,22 @@ impl Run<'_> {
                 result => return result,
             }
             rounds += 1;
+            self.checkpoint.clone_from(&begun);
             self.runner.restore_states().await?;
         }
     }
 
     async fn begin(&mut self) -> Result<(), Error> {
         let (sampling, length) = (self.sampling, self.shape.length());
-        let mut rows = sampling.latents.to_f32().into_owned();
-        rows.resize(self.shape.kept * length, 0.0);
-        self.runner.set_state("rows", &tensor([self.shape.kept, length], rows)?).await?;
+        let rows = match &self.checkpoint {
+            Some(checkpoint) => checkpoint.rows.clone(),
+            None => {
+                let mut rows = sampling.latents.to_f32().into_owned();
+                rows.resize(self.shape.kept * length, 0.0);
+                tensor([self.shape.kept, length], rows)?
+            }
+        };
+        self.runner.set_state("rows", &rows).await?;
         if let Some(condition) = &sampling.condition {
             self.runner.set_state("condition", condition).await?;
         }
@@ -60,26 +69,42 @@ impl Run<'_> {
 
     async fn steps(&mut self, look: bool, watch: &mut dyn Watch) -> Result<Tensor, Error> {
         let steps = self.sampling.schedule.steps.len();
-        let mut before: Option<Fence> = None;
-        for step in 0..steps {
+        let first = self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.steps);
+        let mut before: Option<Snapshot> = None;
+        for step in first..steps {
             let inputs = self.inputs(step)?;
             let inputs: Vec<(&str, Tensor)> = inputs.into_iter().collect();
-            if look || step == 0 {
+            if look || step == first {
                 self.runner.run(&inputs).await?;
             } else {
                 self.runner.run_unchecked(&inputs).await?;
             }
+            let snapshot = self.runner.snapshot("rows").await?;
             // Two steps are under way, never more: one that runs and one that waits.
-            let fence = self.runner.fence().await?;
-            if let Some(before) = std::mem::replace(&mut before, fence) {
-                before.wait().await?;
+            if let Some(before) = before.take() {
+                self.finished(step, before).await?;
             }
-            let latents = if watch.wants(step) { Some(self.latents().await?) } else { None };
+            let latents = if watch.wants(step) {
+                self.finished(step + 1, snapshot).await?;
+                Some(self.latents()?)
+            } else {
+                before = Some(snapshot);
+                None
+            };
             if watch.see(Progress { step, steps, latents }).is_break() {
                 return Err(kiln_engine::Error::Cancelled.into());
             }
         }
-        self.latents().await
+        if let Some(before) = before {
+            self.finished(steps, before).await?;
+        }
+        self.latents()
+    }
+
+    /// Waits until so many steps are done, and keeps what they left.
+    async fn finished(&mut self, steps: usize, left: Snapshot) -> Result<(), Error> {
+        *self.checkpoint = Some(Checkpoint { steps, rows: left.read().await? });
+        Ok(())
     }
 
     /// What a step uploads.
@@ -116,10 +141,11 @@ impl Run<'_> {
         Ok(inputs)
     }
 
-    async fn latents(&mut self) -> Result<Tensor, Error> {
-        let Shape { batch, size: [height, width], channels, .. } = self.shape;
-        let mut rows = self.runner.state("rows").await?.to_f32().into_owned();
-        rows.truncate(self.shape.length());
-        tensor([batch, height, width, channels], rows)
+    /// The latents that the last finished step left.
+    fn latents(&self) -> Result<Tensor, Error> {
+        match self.checkpoint.as_ref() {
+            Some(checkpoint) => self.shape.latents(&checkpoint.rows),
+            None => Ok(self.sampling.latents.clone()),
+        }
     }
 }

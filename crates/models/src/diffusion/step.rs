@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kiln_graph::ops::{Binary, Unary};
-use kiln_graph::{Builder, DType, Graph, GraphError, Value};
+use kiln_graph::{Builder, DType, Graph, GraphError, Tensor, Value};
 
 use crate::unet::UNet;
 use crate::{Error, Taps};
@@ -41,6 +41,14 @@ impl Shape {
     /// Numbers of a tensor of latents.
     pub fn length(&self) -> usize {
         self.batch * self.size[0] * self.size[1] * self.channels
+    }
+
+    /// The latents among the rows, `[batch, height, width, channels]`.
+    pub fn latents(&self, rows: &Tensor) -> Result<Tensor, Error> {
+        let Shape { batch, size: [height, width], channels, .. } = *self;
+        let mut values = rows.to_f32().into_owned();
+        values.truncate(self.length());
+        super::tensor([batch, height, width, channels], values)
     }
 
     /// Prompts, the negative ones included.

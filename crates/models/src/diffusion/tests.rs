@@ -243,3 +243,53 @@ fn what_does_not_fit_is_refused_and_a_break_ends_it() {
     assert!(matches!(ended, Error::Engine(kiln_engine::Error::Cancelled)));
     assert_eq!(all.0.len(), 2);
 }
+
+#[test]
+fn what_was_cut_short_goes_on_as_if_nothing_had_been() {
+    let (unet, weights) = tiny(2);
+    let weights = Arc::new(weights);
+    for class in ["EulerAncestralDiscreteScheduler", "UniPCMultistepScheduler"] {
+        let schedule =
+            Scheduler::from_json(&json!({"_class_name": class})).unwrap().set_timesteps(5).unwrap();
+        let shape = [1, SIZE[0], SIZE[1], 2];
+        let sampling = Sampling {
+            schedule: &schedule,
+            latents: numbers("latents", &shape),
+            prompt: numbers("prompt", &[1, TOKENS, WIDTH]),
+            guidance: None,
+            condition: None,
+            mask: None,
+            embedded_guidance: None,
+        };
+        let new = || Sampler::new(Device::Cpu, unet.clone(), weights.clone(), Precision::F32).unwrap();
+        let draws = || {
+            let mut number = 0;
+            move || {
+                number += 1;
+                Ok(numbers(&format!("noise {number}"), &shape))
+            }
+        };
+        let mut whole = All(Vec::new(), usize::MAX);
+        let wanted = pollster::block_on(new().sample(&sampling, &mut draws(), &mut whole)).unwrap();
+        let (mut cut, mut sampler) = (All(Vec::new(), 3), new());
+        pollster::block_on(sampler.sample(&sampling, &mut draws(), &mut cut)).unwrap_err();
+        let checkpoint = sampler.checkpoint().cloned().unwrap();
+        assert_eq!(checkpoint.steps(), 3);
+        // By another sampler, as behind the loss of a device.
+        let mut sampler = new();
+        let mut resume = |sampling: &Sampling, checkpoint: Option<Checkpoint>, watch: &mut dyn Watch| {
+            let resumed = pollster::block_on(sampler.resume(sampling, checkpoint, &mut draws(), watch));
+            resumed.map(|latents| (latents.to_f32().into_owned(), sampler.checkpoint().cloned()))
+        };
+        let other = Sampling { latents: numbers("latents", &[2, 4, 4, 2]), ..sampling.clone() };
+        let other = Sampling { prompt: numbers("prompt", &[2, TOKENS, WIDTH]), ..other };
+        let refused = resume(&other, Some(checkpoint.clone()), &mut ()).unwrap_err();
+        assert!(refused.to_string().contains("another sampling"), "{refused}");
+        let (latents, done) = resume(&sampling, Some(checkpoint), &mut cut).unwrap();
+        assert_eq!(*latents, *wanted.to_f32());
+        assert_eq!(cut.0, whole.0);
+        // Where nothing is left to do, nothing is done.
+        let (latents, _) = resume(&sampling, done, &mut ()).unwrap();
+        assert_eq!(*latents, *wanted.to_f32());
+    }
+}

@@ -66,7 +66,7 @@ impl StableDiffusion {
         let (config, weights) = model(files, "vae")?;
         let codec = LatentCodec::new(&config, weights, device, precision)?;
         let scheduler = scheduler(files)?;
-        Ok(Self { tokenizer, text, sampler, codec, scheduler, low_memory: false })
+        Ok(Self { tokenizer, text, sampler, codec, scheduler, low_memory: false, unfinished: None })
     }
 
     /// Opens the pipeline in a folder; see [`StableDiffusion::open`].

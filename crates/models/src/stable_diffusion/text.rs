@@ -59,6 +59,12 @@ impl TextEncoder {
         Ok(prompt.weigh(&hidden.ok_or_else(missing)?)?)
     }
 
+    /// Goes on on another device.
+    pub fn set_device(&mut self, device: Device) {
+        self.release();
+        self.device = device;
+    }
+
     /// Lets go of what is compiled.
     pub fn release(&mut self) {
         self.prepared.clear();
