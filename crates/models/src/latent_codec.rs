@@ -17,7 +17,7 @@
 //!
 //! Tensors are images with channels last, `[batch, height, width, channels]`; pixels are in -1..1.
 
-mod memory;
+pub(crate) mod memory;
 mod tiling;
 
 use std::collections::BTreeSet;

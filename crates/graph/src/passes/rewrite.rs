@@ -11,13 +11,16 @@ pub struct Rewriter {
     graph: Graph,
     /// What each value was replaced by.
     replaced: Vec<Value>,
+    /// Where each node stands: one that was added stands where what it replaces stood.
+    places: Vec<usize>,
 }
 
 impl Rewriter {
     /// Starts from a graph.
     pub fn new(graph: Graph) -> Self {
         let replaced = (0..graph.values.len()).map(Value::at).collect();
-        Self { graph, replaced }
+        let places = (0..graph.nodes.len()).collect();
+        Self { graph, replaced, places }
     }
 
     /// The graph as it was, with the nodes that were added behind it.
@@ -81,6 +84,7 @@ impl Rewriter {
             path: path.to_string(),
             fused: Vec::new(),
         });
+        self.places.push(node);
         Ok(outputs)
     }
 
@@ -106,6 +110,11 @@ impl Rewriter {
     pub fn replace(&mut self, old: Value, new: Value) {
         let (old, new) = (self.current(old), self.current(new));
         if old != new {
+            if let [Origin::Node { node: old, .. }, Origin::Node { node: new, .. }] =
+                [old, new].map(|value| &self.graph.info(value).origin)
+            {
+                self.places[*new] = self.places[*new].min(self.places[*old]);
+            }
             self.replaced[old.index()] = new;
         }
     }
@@ -114,6 +123,7 @@ impl Rewriter {
     pub fn finish(self) -> Graph {
         let current: Vec<Value> = (0..self.replaced.len()).map(|i| self.current(Value::at(i))).collect();
         let Graph { values, mut nodes, mut outputs, mut updates } = self.graph;
+        let places = self.places;
         for node in &mut nodes {
             for input in &mut node.inputs {
                 *input = current[input.index()];
@@ -125,7 +135,8 @@ impl Rewriter {
         for (_, value) in &mut updates {
             *value = current[value.index()];
         }
-        // Depth first from what is kept, so that each node comes after what it reads and as late as it may.
+        // Depth first from what is kept, so that each node comes after what it reads and as late as it may. Of what a node
+        // reads, that which stood first comes first: whoever built the graph had a reason.
         let mut order = Vec::new();
         let mut visited = vec![false; nodes.len()];
         let mut stack: Vec<(usize, bool)> = Vec::new();
@@ -143,13 +154,10 @@ impl Rewriter {
                 } else if !visited[node] {
                     visited[node] = true;
                     stack.push((node, true));
-                    let inputs = nodes[node].inputs.iter().rev();
-                    stack.extend(
-                        inputs
-                            .filter_map(|&input| producer(input))
-                            .filter(|&n| !visited[n])
-                            .map(|n| (n, false)),
-                    );
+                    let inputs = nodes[node].inputs.iter().filter_map(|&input| producer(input));
+                    let mut unseen: Vec<usize> = inputs.filter(|&n| !visited[n]).collect();
+                    unseen.sort_by_key(|&n| std::cmp::Reverse(places[n]));
+                    stack.extend(unseen.into_iter().map(|n| (n, false)));
                 }
             }
         }
@@ -211,5 +219,36 @@ fn renumber(
         nodes,
         outputs: outputs.into_iter().map(|(name, value)| (name, map(value))).collect(),
         updates: updates.into_iter().map(|(state, value)| (map(state), map(value))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Unary;
+    use crate::passes::fuse_epilogues;
+    use crate::{Builder, DType};
+
+    #[test]
+    fn what_stood_first_comes_first() {
+        let mut b = Builder::new();
+        let x = b.input("x", [4, 8], DType::F32).unwrap();
+        let product = |b: &mut Builder, name: &str, x: Value| {
+            b.scope(name, |b| {
+                let w = b.weight("w", [8, 8])?;
+                let y = b.linear(x, w, None)?;
+                b.unary(Unary::Relu, y)
+            })
+        };
+        let shortcut = product(&mut b, "shortcut", x).unwrap();
+        let y = product(&mut b, "first", x).unwrap();
+        let y = product(&mut b, "second", y).unwrap();
+        // The shortcut is read last.
+        let y = b.add(y, shortcut).unwrap();
+        b.output("y", y).unwrap();
+        let graph = fuse_epilogues(b.finish()).unwrap();
+        let paths: Vec<&str> = graph.nodes().iter().map(|node| node.path.as_str()).collect();
+        assert_eq!(paths, ["shortcut", "first", "second"]);
+        assert_eq!(graph.nodes()[2].epilogue.steps.len(), 2);
     }
 }

@@ -179,3 +179,19 @@ fn images_of_less_than_a_latent_are_refused() {
     assert!(model.encode_graph(0, [8, 8], &Taps::none()).is_err());
     assert!(model.decode_graph(1, [0, 4], &Taps::none()).is_err());
 }
+
+/// Under WebGPU's default limits, weights included.
+#[test]
+fn decoding_512_pixels_needs_less_than_a_gigabyte() {
+    let config = Config::named("sd").unwrap().checked().unwrap();
+    let model = Autoencoder { config, names: Names::default() };
+    let needs = |side: usize, precision| {
+        let graph = model.decode_graph(1, [side, side], &Taps::none()).unwrap();
+        crate::latent_codec::memory::estimate(&graph, precision, &kiln_graph::Tier::webgpu()).unwrap()
+    };
+    let (f32, f16) = (needs(64, kiln_engine::Precision::F32), needs(64, kiln_engine::Precision::F16));
+    assert!(f32 <= 850_000_000 && f16 <= 420_000_000, "{f32} bytes in f32 and {f16} in f16");
+    // Tiles of 192 pixels.
+    let tiled = needs(24, kiln_engine::Precision::F32);
+    assert!(tiled <= 300_000_000, "{tiled} bytes");
+}

@@ -7,7 +7,7 @@ use kiln_graph::{Graph, GraphError, Tier, memory, passes};
 
 /// About how many bytes a graph needs on a device: weights, activations and what is read back. What ops need for
 /// themselves is left out.
-pub(super) fn estimate(graph: &Graph, precision: Precision, tier: &Tier) -> Result<u64, GraphError> {
+pub(crate) fn estimate(graph: &Graph, precision: Precision, tier: &Tier) -> Result<u64, GraphError> {
     let read_back: usize = graph.outputs().iter().map(|&(_, value)| graph.desc(value).bytes()).sum();
     let graph = match precision {
         Precision::F32 => graph.clone(),
