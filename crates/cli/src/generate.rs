@@ -12,8 +12,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use kiln::engine::Precision;
-use kiln::models::Tiling;
 use kiln::models::stable_diffusion::{Request, StableDiffusion, Start};
+use kiln::models::{LatentCodec, Tiling};
 
 use crate::Outcome;
 use crate::bundled::{self, MODEL_HELP, read_picture};
@@ -108,6 +108,7 @@ fn generate(
     for warning in pipeline.warnings(&request)? {
         eprintln!("note: {warning}");
     }
+    let codec = options.preview.map(|_| options.preview_codec(&pipeline)).transpose()?;
     let names: Vec<PathBuf> = seeds.iter().map(|seed| options.path(command, *seed)).collect();
     let pending = pending(&names)?;
     say!("on {}", pipeline.device().describe());
@@ -115,7 +116,8 @@ fn generate(
     for seeds in seeds.chunks(options.batch as usize) {
         let begun = Instant::now();
         let request = Request { seeds: seeds.to_vec(), ..request.clone() };
-        let mut bar = Bar::new(&pipeline, options.preview, &names_of(options, command, seeds));
+        let previews = options.preview.zip(codec.as_ref().map(LatentCodec::another));
+        let mut bar = Bar::new(previews, &names_of(options, command, seeds));
         let working = spinner("the first step compiles");
         let pictures = recover::generate(&mut pipeline, &request, &mut bar, &working, device);
         working.finish_and_clear();

@@ -65,7 +65,11 @@ fn a_seed_makes_the_same_picture_in_every_way_of_working() {
         ["--steps", "4", "--seed", "5", "--out", &out].map(str::to_string)
     };
     let mut made = Vec::new();
-    for (name, more) in [("1.png", &[][..]), ("2.png", &["--low-memory", "--preview", "2"])] {
+    let quick = text(&fixtures().join("../autoencoder/tiny_two_stages")).to_string();
+    let previews = ["--preview", "3", "--preview-model", &quick];
+    for (name, more) in
+        [("1.png", &[][..]), ("2.png", &["--low-memory", "--preview", "2"]), ("3.png", &previews)]
+    {
         let common = common(name);
         let common: Vec<&str> = common.iter().map(String::as_str).collect();
         let args = [&["inpaint", &model, &start, &mask, "🦀 of blue"], &common[..], more].concat();
@@ -75,7 +79,11 @@ fn a_seed_makes_the_same_picture_in_every_way_of_working() {
         made.push(image::open(path(name)).unwrap());
     }
     assert_eq!(made[0], made[1]);
-    assert!(folder.path().join("2.preview.png").is_file());
+    assert_eq!(made[0], made[2]);
+    let side = |name: &str| image::open(path(name)).unwrap().width();
+    // The quick one makes half as many pixels of a latent.
+    let width = made[0].width();
+    assert_eq!([side("2.preview.png"), side("3.preview.png")], [width, width / 2]);
     assert!(!folder.path().join("1.preview.png").exists());
 }
 
@@ -99,6 +107,7 @@ fn bad_input_is_refused_in_one_sentence_and_nothing_is_left() {
         (&["text2image", &model, "(x:1)(:", "--weighted", "--clip-skip", "9"], "left out"),
         (&["text2image", &inpainting, "x"], "a picture and a mask"),
         (&["text2image", &model, "x", "--embedding", "nothing.safetensors"], "nothing.safetensors"),
+        (&["text2image", &model, "x", "--preview", "1", "--preview-model", "nothing"], "nothing"),
         (&["img2img", &model, "nothing.png", "x"], "nothing.png"),
         (&["img2img", &model, &start, "x", "--strength", "1.5"], "strength"),
         (&["img2img", &model, &start, "x", "--strength", "0"], "strength"),

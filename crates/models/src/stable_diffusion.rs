@@ -200,7 +200,7 @@ impl StableDiffusion {
         if self.low_memory {
             self.codec.release();
         }
-        Ok(Picture::from_images(&decoded).map_err(|error| Error::Input(format!("a picture {error}")))?)
+        Picture::from_images(&decoded).map_err(|error| Error::Input(format!("a picture {error}")))
     }
 
     /// Paths of the nodes that run in f32 though f16 was asked for, since a tensor of theirs left f16's range.

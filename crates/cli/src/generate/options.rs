@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
+use kiln::models::LatentCodec;
 use kiln::models::prompt::Syntax;
 use kiln::models::stable_diffusion::{Request, StableDiffusion, Start};
 use kiln::models::textual_inversion::TextualInversion;
 use kiln::models::weights::{Files, Folder};
 
 use super::samplers::{SAMPLERS, Sampler};
+use crate::bundled;
 use crate::device::PrecisionKind;
 
 #[derive(clap::Args)]
@@ -68,6 +70,9 @@ pub struct Options {
     /// Write a preview beside each picture after every so many steps.
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(1..))]
     pub preview: Option<u32>,
+    /// What decodes previews instead of the model's own autoencoder: a folder or hub:owner/name of a quicker one, as TAESD.
+    #[arg(long, value_name = "MODEL", requires = "preview")]
+    preview_model: Option<String>,
 }
 
 fn size(text: &str) -> Result<[usize; 2], String> {
@@ -116,6 +121,19 @@ impl Options {
         } else {
             self.out.join(format!("{command}-{seed}.png"))
         }
+    }
+
+    /// The autoencoder that decodes previews.
+    pub fn preview_codec(&self, pipeline: &StableDiffusion) -> Result<LatentCodec> {
+        let own = pipeline.codec();
+        let Some(model) = &self.preview_model else { return Ok(own.another()) };
+        let codec =
+            LatentCodec::open(&bundled::files(model)?, pipeline.device().clone(), pipeline.precision())?;
+        let [has, wants] = [codec.model(), own.model()].map(|model| model.latent_channels());
+        if has != wants {
+            bail!("{model} decodes latents of {has} channels, and the model's have {wants}");
+        }
+        Ok(codec)
     }
 
     /// The learned words.

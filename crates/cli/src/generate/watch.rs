@@ -9,7 +9,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kiln::graph::Tensor;
 use kiln::models::diffusion::{Progress, Watch};
 use kiln::models::image::Picture;
-use kiln::models::stable_diffusion::StableDiffusion;
 use kiln::models::{Device, LatentCodec};
 
 use crate::output::Pending;
@@ -32,11 +31,11 @@ struct Previews {
 }
 
 impl Bar {
-    /// A bar, and previews of pictures of these names after `every` so many steps.
-    pub fn new(pipeline: &StableDiffusion, every: Option<u32>, names: &[PathBuf]) -> Self {
-        let previews = every.map(|every| {
+    /// A bar, and previews of pictures of these names by `codec`, each after so many steps.
+    pub fn new(previews: Option<(u32, LatentCodec)>, names: &[PathBuf]) -> Self {
+        let previews = previews.map(|(every, codec)| {
             let paths = names.iter().map(|name| name.with_extension("preview.png")).collect();
-            Previews { every: every as usize, codec: pipeline.codec().another(), paths }
+            Previews { every: every as usize, codec, paths }
         });
         Self { bar: ProgressBar::hidden(), previews, since: None, failed: None }
     }
