@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use kiln::engine::Precision;
-use kiln::graph::Tensor;
+use kiln::graph::{Graph, Tensor};
+use kiln::models::autoencoder_kl::{self, Autoencoder};
 use kiln::models::image::Picture;
 use kiln::models::unet::{Config, Shape, UNet};
-use kiln::models::weights::{self, Files};
-use kiln::models::{Classifier, Detector, Device, ModelProfile, Runner};
+use kiln::models::weights::{self, Files, SharedWeights};
+use kiln::models::{Classifier, Detector, Device, ModelProfile, Runner, Taps};
 use serde_json::Value as Json;
 
 use crate::bundled;
@@ -24,29 +25,36 @@ const TOKENS: usize = 77;
 pub enum Opened {
     Classifier(Box<Classifier>),
     Detector(Box<Detector>),
-    Denoiser(Box<Denoiser>),
+    OnLatents(Box<OnLatents>),
 }
 
-/// A UNet's step on random latents of the size that it was trained on.
-pub struct Denoiser {
+/// A UNet's step, or an autoencoder's decoder, on random latents of the size that it was trained on.
+pub struct OnLatents {
     runner: Runner,
     inputs: Vec<(String, Tensor)>,
 }
 
 impl Opened {
-    /// Opens MODEL as what its `config.json` says it is. `batch` is how many latents a UNet's step is for.
+    /// Opens MODEL as what its `config.json` says it is. `batch` is how many latents a UNet or a decoder takes.
     pub fn open(model: &str, device: Device, precision: Precision, batch: Option<usize>) -> Result<Self> {
         let files = bundled::files(model)?;
         // What cannot be read is refused when the model is opened.
         let config = files.read("config.json", MAX_CONFIG).ok().flatten();
         let json = config.and_then(|bytes| serde_json::from_slice::<Json>(&bytes).ok()).unwrap_or_default();
         let says = |key: &str, value: &str| json.get(key).and_then(Json::as_str) == Some(value);
-        if says("_class_name", "UNet2DConditionModel") {
-            let denoiser = Denoiser::open(&files, &json, &device, precision, batch.unwrap_or(1))?;
-            return Ok(Self::Denoiser(Box::new(denoiser)));
+        let many = batch.unwrap_or(1);
+        let on_latents = if says("_class_name", "UNet2DConditionModel") {
+            Some(OnLatents::step(&files, &json, &device, precision, many)?)
+        } else if says("_class_name", "AutoencoderKL") {
+            Some(OnLatents::decoder(&files, &json, &device, precision, many)?)
+        } else {
+            None
+        };
+        if let Some(opened) = on_latents {
+            return Ok(Self::OnLatents(Box::new(opened)));
         }
         if batch.is_some() {
-            bail!("{model} is no UNet, and only those are measured in batches");
+            bail!("{model} is no UNet and no autoencoder, and only those are measured in batches");
         }
         Ok(if says("model_type", "detr") {
             Self::Detector(Box::new(bundled::detector(model, device, precision)?))
@@ -63,9 +71,9 @@ impl Opened {
                 drop(classifier.classify_blocking(&[picture])?);
             }
             Self::Detector(detector) => drop(detector.detect_blocking(&[grey(DETECTED)?])?),
-            Self::Denoiser(denoiser) => {
-                let inputs = named(&denoiser.inputs);
-                drop(pollster::block_on(denoiser.runner.run(&inputs))?);
+            Self::OnLatents(opened) => {
+                let inputs = named(&opened.inputs);
+                drop(pollster::block_on(opened.runner.run(&inputs))?);
             }
         }
         Ok(())
@@ -80,10 +88,8 @@ impl Opened {
                 classifier.profile_blocking(&picture)?
             }
             Self::Detector(detector) => detector.profile_blocking(&or_grey(DETECTED)?)?,
-            Self::Denoiser(_) if picture.is_some() => bail!("a UNet looks at latents, not at pictures"),
-            Self::Denoiser(denoiser) => {
-                pollster::block_on(denoiser.runner.profile(&named(&denoiser.inputs)))?
-            }
+            Self::OnLatents(_) if picture.is_some() => bail!("the model looks at latents, not at pictures"),
+            Self::OnLatents(opened) => pollster::block_on(opened.runner.profile(&named(&opened.inputs)))?,
         })
     }
 
@@ -92,13 +98,13 @@ impl Opened {
         match self {
             Self::Classifier(classifier) => classifier.kept_f32(),
             Self::Detector(detector) => detector.kept_f32(),
-            Self::Denoiser(denoiser) => denoiser.runner.kept_f32().clone(),
+            Self::OnLatents(opened) => opened.runner.kept_f32().clone(),
         }
     }
 }
 
-impl Denoiser {
-    fn open(
+impl OnLatents {
+    fn step(
         files: &Arc<dyn Files>,
         json: &Json,
         device: &Device,
@@ -109,9 +115,33 @@ impl Denoiser {
         let unet = UNet::new(Config::from_json(json)?, weights.as_ref())?;
         let graph = unet.step_graph(Shape { batch, size: unet.config().sample_size, tokens: TOKENS })?;
         let keep_f32 = unet.keep_f32(&graph);
-        let inputs = crate::bench::inputs(&graph)?;
+        Self::open(&graph, weights, device, precision, keep_f32)
+    }
+
+    fn decoder(
+        files: &Arc<dyn Files>,
+        json: &Json,
+        device: &Device,
+        precision: Precision,
+        batch: usize,
+    ) -> Result<Self> {
+        let weights = weights::open(files)?;
+        let model = Autoencoder::new(autoencoder_kl::Config::from_json(json)?, weights.as_ref())?;
+        let side = (model.config().sample_size / model.spatial_factor()).max(1);
+        let graph = model.decode_graph(batch, [side; 2], &Taps::none())?;
+        Self::open(&graph, weights, device, precision, BTreeSet::new())
+    }
+
+    fn open(
+        graph: &Graph,
+        weights: SharedWeights,
+        device: &Device,
+        precision: Precision,
+        keep_f32: BTreeSet<String>,
+    ) -> Result<Self> {
+        let inputs = crate::bench::inputs(graph)?;
         let mut quiet = |_, _| {};
-        let runner = Runner::new(device, &graph, weights, precision, keep_f32, &mut quiet);
+        let runner = Runner::new(device, graph, weights, precision, keep_f32, &mut quiet);
         Ok(Self { runner: pollster::block_on(runner)?, inputs })
     }
 }

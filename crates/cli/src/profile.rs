@@ -19,9 +19,10 @@ use crate::output::{say, spinner};
 pub struct Args {
     #[arg(help = MODEL_HELP)]
     model: String,
-    /// A picture; a grey one of the model's size unless it is given. A UNet takes a step on random latents instead.
+    /// A picture; a grey one of the model's size unless it is given. A UNet's step and an autoencoder's decoder take random
+    /// latents instead.
     picture: Option<PathBuf>,
-    /// How many latents a UNet's step is for.
+    /// How many latents a UNet or a decoder takes.
     #[arg(long, value_name = "N", conflicts_with = "picture")]
     batch: Option<usize>,
     /// Storage type of weights and activations.

@@ -227,6 +227,15 @@ fn a_unet_is_profiled_on_latents() {
     refused(&["profile", "digits", "--batch", "2", "--adapter", "noop"], &["digits is no UNet"]);
 }
 
+#[test]
+fn an_autoencoder_is_profiled_on_latents() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/autoencoder/kl");
+    let shown = stdout(&run(&["profile", model, "--batch", "2", "--adapter", "noop"]));
+    for part in ["[2, 64, 64, 8]", "group_norm", "are alive at once"] {
+        assert!(shown.contains(part), "{part:?} is missing: {shown}");
+    }
+}
+
 /// A JPEG's bytes with an EXIF orientation.
 fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
