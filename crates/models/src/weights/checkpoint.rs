@@ -104,6 +104,11 @@ impl Checkpoint {
         Ok(Self { shards, tensors, display: files.display(name) })
     }
 
+    /// What the first file says of itself under a name.
+    pub(crate) fn metadata(&self, name: &str) -> Option<&str> {
+        self.shards.first()?.metadata().get(name).map(String::as_str)
+    }
+
     fn shard(&self, name: &str) -> Option<&SafeTensors> {
         self.shards.get(*self.tensors.get(name)?)
     }

@@ -13,6 +13,7 @@ use kiln_graph::Tensor;
 use safetensors::tensor::{Dtype, TensorInfo};
 use serde::Deserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
+use serde_json::Value as Json;
 
 use super::{Files, WeightError};
 
@@ -40,26 +41,32 @@ pub struct SafeTensors {
     files: Arc<dyn Files>,
     name: String,
     entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
 }
 
-/// The header's entries in file order; a name that is given twice is refused.
-struct Header(Vec<(String, TensorInfo)>);
+/// The header's entries in file order, and its metadata; a name that is given twice is refused.
+struct Header(Vec<(String, TensorInfo)>, BTreeMap<String, String>);
 
 impl<'de> serde::Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
         impl<'de> Visitor<'de> for Entries {
-            type Value = Vec<(String, TensorInfo)>;
+            type Value = Header;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("an object of tensors")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
+                let (mut entries, mut metadata) = (Vec::new(), BTreeMap::new());
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
-                        map.next_value::<serde::de::IgnoredAny>()?;
+                        // What is no text, though the format wants it, means nothing here.
+                        let all = map.next_value::<Json>()?;
+                        let texts = all.as_object().into_iter().flatten();
+                        let texts =
+                            texts.filter_map(|(key, text)| Some((key.clone(), text.as_str()?.into())));
+                        metadata.extend(texts);
                         continue;
                     }
                     let info = map
@@ -67,10 +74,10 @@ impl<'de> serde::Deserialize<'de> for Header {
                         .map_err(|error| A::Error::custom(format!("tensor {name:?}: {error}")))?;
                     entries.push((name, info));
                 }
-                Ok(entries)
+                Ok(Header(entries, metadata))
             }
         }
-        deserializer.deserialize_map(Entries).map(Header)
+        deserializer.deserialize_map(Entries)
     }
 }
 
@@ -99,10 +106,10 @@ impl SafeTensors {
         }
         let mut bytes = vec![0; header as usize];
         files.read_at(name, PREFIX, &mut bytes).map_err(io)?;
-        let Header(infos) = serde_json::from_slice(&bytes)
+        let Header(infos, metadata) = serde_json::from_slice(&bytes)
             .map_err(|error| wrong(format!("its header cannot be read: {error}")))?;
         let entries = check(infos, PREFIX + header, size).map_err(wrong)?;
-        Ok(Self { files, name: name.to_string(), entries })
+        Ok(Self { files, name: name.to_string(), entries, metadata })
     }
 
     /// The file's name, as errors show it.
@@ -113,6 +120,11 @@ impl SafeTensors {
     /// Tensors by name.
     pub fn entries(&self) -> &BTreeMap<String, Entry> {
         &self.entries
+    }
+
+    /// What the file says of itself: texts by name.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// Reads a tensor: f32 and f16 as they are, bf16 widened and f64 rounded to f32, integers as i32 (or u32) where
@@ -245,6 +257,7 @@ mod tests {
         assert_eq!(file.load("a").unwrap().as_f32(), Some(&[1.0, 2.0, -3.0][..]));
         assert_eq!(file.load("b").unwrap().as_i32(), Some(&[7][..]));
         assert!(file.load("c").unwrap_err().to_string().contains("\"c\" is missing"));
+        assert_eq!(file.metadata().get("format").map(String::as_str), Some("pt"));
     }
 
     #[test]
