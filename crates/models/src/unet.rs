@@ -10,6 +10,7 @@
 mod config;
 mod denoise;
 mod layout;
+pub(crate) mod original;
 #[cfg(test)]
 pub(crate) mod tests;
 mod time;

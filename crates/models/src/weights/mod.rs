@@ -8,6 +8,7 @@ mod files;
 #[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
 pub mod hub;
 mod recipe;
+mod renaming;
 mod safetensors;
 
 use std::collections::HashSet;
@@ -22,6 +23,7 @@ pub use checkpoint::Checkpoint;
 pub use files::Folder;
 pub use files::{Files, Memory, Part};
 pub use recipe::Recipe;
+pub(crate) use renaming::Renaming;
 pub use safetensors::{Entry, SafeTensors};
 
 /// Weights that cannot be had. Each is one plain sentence that names the file.
