@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use kiln::engine::Precision;
-use kiln::models::stable_diffusion::{Request, StableDiffusion, Start};
+use kiln::models::stable_diffusion::{Additions, Request, StableDiffusion, Start};
 use kiln::models::{LatentCodec, Tiling};
 
 use crate::Outcome;
@@ -95,8 +95,8 @@ fn generate(
     let files = bundled::files(model)?;
     let opened = open(device)?;
     let precision = Precision::from(options.precision);
-    let words = options.words()?;
-    let mut pipeline = StableDiffusion::open(&files, opened, precision, &words)?;
+    let additions = Additions { words: options.words()?, ..Additions::default() };
+    let mut pipeline = StableDiffusion::open(&files, opened, precision, &additions)?;
     pipeline.set_low_memory(options.low_memory);
     if let Some(mebibytes) = options.decode_memory {
         pipeline.set_tiling(Tiling::Within(u64::from(mebibytes) << 20));

@@ -3,7 +3,7 @@
 use kiln_graph::GraphError;
 
 use crate::weights::WeightError;
-use crate::{PromptError, TokenizerError};
+use crate::{LoraError, PromptError, TokenizerError};
 
 /// A model that cannot be built or run. Each is one plain sentence.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub enum Error {
     /// A prompt is not read.
     #[error(transparent)]
     Prompt(#[from] PromptError),
+    /// A LoRA cannot be merged.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
     /// The graph cannot be built or computed.
     #[error(transparent)]
     Graph(#[from] GraphError),

@@ -17,6 +17,7 @@
 //! `scheduler`. A picture depends on its seed alone and not on the others of its batch, and its noise is PyTorch's, so that a
 //! seed means what it means to diffusers with a generator on the CPU for each picture.
 
+mod additions;
 mod noise;
 mod open;
 mod pictures;
@@ -36,6 +37,7 @@ use crate::latent_codec::LatentCodec;
 use crate::prompt::Prompt;
 use crate::{Device, Error, Tiling, Tokenizer};
 
+pub use additions::Additions;
 pub use request::{Request, Start};
 
 use noise::Noise;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use kiln_engine::Precision;
 use serde_json::Value as Json;
 
-use super::StableDiffusion;
 use super::text::TextEncoder;
+use super::{Additions, StableDiffusion};
 use crate::clip_text::{self, ClipText};
 use crate::diffusion::Sampler;
+use crate::lora::Merged;
 use crate::schedulers::Scheduler;
 use crate::textual_inversion::{TextualInversion, WithTokens};
 use crate::unet::{self, UNet};
@@ -27,14 +28,26 @@ const CLASSES: [&str; 5] = [
 /// Parts that have to be there.
 const PARTS: [&str; 5] = ["tokenizer", "text_encoder", "unet", "vae", "scheduler"];
 
+/// A model's configuration and weights.
+type Model = (Json, SharedWeights);
+
+/// What a pipeline is made of.
+struct Pieces {
+    tokenizer: Tokenizer,
+    text: Model,
+    unet: Model,
+    vae: Model,
+    scheduler: Json,
+}
+
 impl StableDiffusion {
-    /// Opens a pipeline's folder and checks that its parts fit each other. Weights are read when they are first needed.
-    /// Learned words are added to the tokenizer and to the text encoder.
+    /// Opens a pipeline's folder and checks that its parts fit each other and what is added to them. Weights are read when
+    /// they are first needed.
     pub fn open(
         files: &Arc<dyn Files>,
         device: Device,
         precision: Precision,
-        words: &[TextualInversion],
+        additions: &Additions,
     ) -> Result<Self, Error> {
         let index = folder::read_json(files, "model_index.json")?;
         let index = index.ok_or_else(|| missing(files, "model_index.json"))?;
@@ -51,21 +64,37 @@ impl StableDiffusion {
             }
         }
         for part in PARTS {
-            let own = Part::new(files.clone(), part);
-            // A folder without a file is a folder that is not there.
-            if own.list().map_or(true, |names| names.is_empty()) {
+            if !holds(files, part) {
                 return Err(missing(files, part));
             }
         }
-        let mut tokenizer = Tokenizer::from_files(&part(files, "tokenizer"))?;
-        let (config, weights) = model(files, "text_encoder")?;
-        let text = text(&config, weights, &mut tokenizer, words, &device, precision)?;
-        let (config, weights) = model(files, "unet")?;
-        let unet = UNet::new(unet::Config::from_json(&config)?, weights.as_ref())?;
-        let sampler = Sampler::new(device.clone(), unet, weights, precision)?;
-        let (config, weights) = model(files, "vae")?;
-        let codec = LatentCodec::new(&config, weights, device, precision)?;
-        let scheduler = scheduler(files)?;
+        let pieces = Pieces {
+            tokenizer: Tokenizer::from_files(&part(files, "tokenizer"))?,
+            text: model(files, "text_encoder")?,
+            unet: model(files, "unet")?,
+            vae: model(files, "vae")?,
+            scheduler: scheduler(files)?,
+        };
+        Self::assemble(pieces, device, precision, additions)
+    }
+
+    fn assemble(
+        pieces: Pieces,
+        device: Device,
+        precision: Precision,
+        additions: &Additions,
+    ) -> Result<Self, Error> {
+        let Pieces { mut tokenizer, text: (text_config, text_weights), unet, vae, scheduler } = pieces;
+        let (unet_config, mut unet_weights) = unet;
+        let mut text_weights = text_weights;
+        if !additions.loras.is_empty() {
+            unet_weights = Arc::new(Merged::unet(unet_weights, &additions.loras)?);
+            text_weights = Arc::new(Merged::text(text_weights, &additions.loras)?);
+        }
+        let text = text(&text_config, text_weights, &mut tokenizer, &additions.words, &device, precision)?;
+        let unet = UNet::new(unet::Config::from_json(&unet_config)?, unet_weights.as_ref())?;
+        let sampler = Sampler::new(device.clone(), unet, unet_weights, precision)?;
+        let codec = LatentCodec::new(&vae.0, vae.1, device, precision)?;
         Ok(Self { tokenizer, text, sampler, codec, scheduler, low_memory: false, unfinished: None })
     }
 
@@ -76,8 +105,13 @@ impl StableDiffusion {
         device: Device,
         precision: Precision,
     ) -> Result<Self, Error> {
-        Self::open(&folder::open(path.into())?, device, precision, &[])
+        Self::open(&folder::open(path.into())?, device, precision, &Additions::default())
     }
+}
+
+/// Whether there is a folder of this name: one without a file is one that is not there.
+fn holds(files: &Arc<dyn Files>, part: &str) -> bool {
+    Part::new(files.clone(), part).list().is_ok_and(|names| !names.is_empty())
 }
 
 fn part(files: &Arc<dyn Files>, name: &str) -> Arc<dyn Files> {
@@ -89,7 +123,7 @@ fn missing(files: &Arc<dyn Files>, name: &str) -> Error {
     Error::Input(format!("{} holds no {name}, so it is no pipeline's folder", folder.trim_end_matches('/')))
 }
 
-fn model(files: &Arc<dyn Files>, name: &str) -> Result<(Json, SharedWeights), Error> {
+fn model(files: &Arc<dyn Files>, name: &str) -> Result<Model, Error> {
     Ok((folder::config(&part(files, name))?, weights::open_part(files, name)?))
 }
 
