@@ -58,7 +58,7 @@ def tokenizer(folder):
     return len(vocab)
 
 
-def weigh(case, model, kind, file):
+def weigh(case, model, kind, file, seed=SEED):
     """The model with weights by recipe, the recipe, and its `config.json`."""
     with tempfile.TemporaryDirectory() as made:
         model.save_pretrained(made)
@@ -67,7 +67,7 @@ def weigh(case, model, kind, file):
         for name, tensor in sorted(load_file(path).items()):
             if tensor.is_floating_point():
                 scale, offset = shape_of(name, tensor, {})
-                values = recipe(f"{SEED}/{case}/{name}", tensor.numel(), scale, offset)
+                values = recipe(f"{seed}/{case}/{name}", tensor.numel(), scale, offset)
                 weights[name] = torch.from_numpy(values).view(tensor.shape)
                 entries.append(dict(name=name, shape=list(tensor.shape), scale=scale, offset=offset))
         save_file(weights, path, {"format": "pt"})

@@ -11,6 +11,7 @@
 
 mod config;
 mod names;
+pub(crate) mod original;
 #[cfg(test)]
 mod tests;
 

@@ -10,6 +10,7 @@
 
 mod config;
 mod names;
+pub(crate) mod original;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -20,6 +20,14 @@ pub(crate) fn open(path: std::path::PathBuf) -> Result<Arc<dyn Files>, Error> {
     Ok(Arc::new(crate::weights::Folder::new(path)))
 }
 
+/// The folder of a file on disk, and the file's name in it.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn split(path: &std::path::Path) -> Result<(Arc<dyn Files>, String), Error> {
+    let name = path.file_name().ok_or_else(|| Error::Input(format!("{} is no file", path.display())))?;
+    let folder = crate::weights::Folder::new(path.parent().unwrap_or(std::path::Path::new("")));
+    Ok((Arc::new(folder), name.to_string_lossy().into_owned()))
+}
+
 /// A JSON file, where there is one of this name.
 pub(crate) fn read_json(files: &Arc<dyn Files>, name: &str) -> Result<Option<Json>, Error> {
     let wrong = |error: String| Error::Input(format!("{}: {error}", files.display(name)));

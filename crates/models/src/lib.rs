@@ -25,6 +25,7 @@ pub mod random;
 pub mod resnet;
 mod runner;
 pub mod schedulers;
+mod single_file;
 pub mod stable_diffusion;
 pub mod suppress;
 mod taps;

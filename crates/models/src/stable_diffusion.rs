@@ -14,7 +14,7 @@
 //! ```
 //!
 //! A folder in diffusers' layout is read: `model_index.json`, and the folders `tokenizer`, `text_encoder`, `unet`, `vae` and
-//! `scheduler`. A picture depends on its seed alone and not on the others of its batch, and its noise is PyTorch's, so that a
+//! `scheduler`; or a checkpoint in one file, by [`StableDiffusion::from_file`]. [`Additions`] go with either. A picture depends on its seed alone and not on the others of its batch, and its noise is PyTorch's, so that a
 //! seed means what it means to diffusers with a generator on the CPU for each picture.
 
 mod additions;

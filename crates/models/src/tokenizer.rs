@@ -96,7 +96,15 @@ impl std::fmt::Display for Cut {
 impl Tokenizer {
     /// The tokenizer of a folder.
     pub fn from_files(files: &Arc<dyn Files>) -> Result<Self, TokenizerError> {
-        let Vocabulary { tokens, merges, names, max_length } = Vocabulary::read(files)?;
+        Self::filling_with(files, None)
+    }
+
+    /// The tokenizer of a folder, with another token to fill up prompts, where the vocabulary has it.
+    pub(crate) fn filling_with(files: &Arc<dyn Files>, pad: Option<&str>) -> Result<Self, TokenizerError> {
+        let Vocabulary { tokens, merges, mut names, max_length } = Vocabulary::read(files)?;
+        if let Some(pad) = pad.filter(|pad| tokens.contains_key(*pad)) {
+            names.fill_with(pad);
+        }
         let bpe = BPE::builder().vocab_and_merges(tokens, merges).end_of_word_suffix("</w>".into());
         // The crate's cache stays with the thread for good; prompts are too short to miss it.
         let bpe = bpe.cache_capacity(0).unk_token(names.unknown.clone());

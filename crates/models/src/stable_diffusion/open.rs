@@ -1,4 +1,4 @@
-//! A pipeline's folder.
+//! A pipeline's folder, or a checkpoint in one file.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::clip_text::{self, ClipText};
 use crate::diffusion::Sampler;
 use crate::lora::Merged;
 use crate::schedulers::Scheduler;
+use crate::single_file::SingleFile;
 use crate::textual_inversion::{TextualInversion, WithTokens};
 use crate::unet::{self, UNet};
 use crate::weights::{self, Files, Part, SharedWeights};
@@ -68,8 +69,12 @@ impl StableDiffusion {
                 return Err(missing(files, part));
             }
         }
+        let tokenizer = match &additions.tokenizer {
+            Some(given) => Tokenizer::from_files(&tokenizer_folder(given))?,
+            None => Tokenizer::from_files(&part(files, "tokenizer"))?,
+        };
         let pieces = Pieces {
-            tokenizer: Tokenizer::from_files(&part(files, "tokenizer"))?,
+            tokenizer,
             text: model(files, "text_encoder")?,
             unet: model(files, "unet")?,
             vae: model(files, "vae")?,
@@ -78,13 +83,65 @@ impl StableDiffusion {
         Self::assemble(pieces, device, precision, additions)
     }
 
+    /// Opens a checkpoint in one `.safetensors` file, as Stable Diffusion 1.x and 2.x were first published, like
+    /// [`StableDiffusion::open`]. The tokenizer is that of the additions, or lies beside the file or in a folder
+    /// `tokenizer` there.
+    pub fn open_file(
+        files: &Arc<dyn Files>,
+        name: &str,
+        device: Device,
+        precision: Precision,
+        additions: &Additions,
+    ) -> Result<Self, Error> {
+        let single = SingleFile::open(files, name)?;
+        let given = additions.config.as_ref();
+        // A configuration counts for more than a guess.
+        let config = |name: &str, guess: Model| -> Result<Model, Error> {
+            match given.filter(|given| holds(given, name)) {
+                Some(given) => Ok((folder::config(&part(given, name))?, guess.1)),
+                None => Ok(guess),
+            }
+        };
+        let tokenizer = match given.filter(|given| holds(given, "tokenizer")) {
+            Some(given) if additions.tokenizer.is_none() => Tokenizer::from_files(&part(given, "tokenizer"))?,
+            _ => {
+                let folder = tokenizer_folder(additions.tokenizer.as_ref().unwrap_or(files));
+                if additions.tokenizer.is_none() && !has_vocabulary(&folder) {
+                    return Err(Error::Input(format!(
+                        "{} has no tokenizer: the folder tokenizer of stable-diffusion-v1-5/stable-diffusion-v1-5 on the \
+                         Hugging Face Hub holds CLIP's, and has to be named or to lie beside the file",
+                        single.display()
+                    )));
+                }
+                Tokenizer::filling_with(&folder, single.pad())?
+            }
+        };
+        let pieces = Pieces {
+            tokenizer,
+            text: config("text_encoder", single.text())?,
+            unet: config("unet", single.unet())?,
+            vae: config("vae", single.vae())?,
+            scheduler: match given.filter(|given| holds(given, "scheduler")) {
+                Some(given) => scheduler(given)?,
+                None => single.scheduler(),
+            },
+        };
+        Self::assemble(pieces, device, precision, additions).map_err(|error| match error {
+            // There is no such file.
+            Error::Config(reason) => {
+                Error::Input(format!("{}: its weights make no model: {reason}", single.display()))
+            }
+            other => other,
+        })
+    }
+
     fn assemble(
         pieces: Pieces,
         device: Device,
         precision: Precision,
         additions: &Additions,
     ) -> Result<Self, Error> {
-        let Pieces { mut tokenizer, text: (text_config, text_weights), unet, vae, scheduler } = pieces;
+        let Pieces { mut tokenizer, text: (text_config, text_weights), unet, vae, mut scheduler } = pieces;
         let (unet_config, mut unet_weights) = unet;
         let mut text_weights = text_weights;
         if !additions.loras.is_empty() {
@@ -95,6 +152,10 @@ impl StableDiffusion {
         let unet = UNet::new(unet::Config::from_json(&unet_config)?, unet_weights.as_ref())?;
         let sampler = Sampler::new(device.clone(), unet, unet_weights, precision)?;
         let codec = LatentCodec::new(&vae.0, vae.1, device, precision)?;
+        if let (Some(prediction), Some(settings)) = (&additions.prediction, scheduler.as_object_mut()) {
+            settings.insert("prediction_type".into(), prediction.as_str().into());
+            Scheduler::from_json(&scheduler).map_err(|error| Error::Input(error.to_string()))?;
+        }
         Ok(Self { tokenizer, text, sampler, codec, scheduler, low_memory: false, unfinished: None })
     }
 
@@ -107,11 +168,32 @@ impl StableDiffusion {
     ) -> Result<Self, Error> {
         Self::open(&folder::open(path.into())?, device, precision, &Additions::default())
     }
+
+    /// Opens a checkpoint in one file; see [`StableDiffusion::open_file`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn from_file(
+        path: impl AsRef<std::path::Path>,
+        device: Device,
+        precision: Precision,
+        additions: &Additions,
+    ) -> Result<Self, Error> {
+        let (files, name) = folder::split(path.as_ref())?;
+        Self::open_file(&files, &name, device, precision, additions)
+    }
 }
 
 /// Whether there is a folder of this name: one without a file is one that is not there.
 fn holds(files: &Arc<dyn Files>, part: &str) -> bool {
     Part::new(files.clone(), part).list().is_ok_and(|names| !names.is_empty())
+}
+
+/// The folder of a tokenizer, where a folder is given that holds it or its files.
+fn tokenizer_folder(files: &Arc<dyn Files>) -> Arc<dyn Files> {
+    if has_vocabulary(files) || !holds(files, "tokenizer") { files.clone() } else { part(files, "tokenizer") }
+}
+
+fn has_vocabulary(files: &Arc<dyn Files>) -> bool {
+    ["tokenizer.json", "vocab.json"].iter().any(|name| matches!(files.size(name), Ok(Some(_))))
 }
 
 fn part(files: &Arc<dyn Files>, name: &str) -> Arc<dyn Files> {

@@ -43,6 +43,15 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Has prompts filled up with a token of the vocabulary, whatever the files say.
+    pub fn fill_with(&mut self, pad: &str) {
+        self.pad = pad.into();
+        let known = |token: &AddedToken| token.content == pad;
+        if !self.numbered.values().any(known) && !self.others.iter().any(known) {
+            self.others.push(AddedToken::from(pad, true));
+        }
+    }
+
     /// All of them, in the order in which they are added.
     pub fn added(&self) -> impl Iterator<Item = AddedToken> {
         self.numbered.values().chain(&self.others).cloned()

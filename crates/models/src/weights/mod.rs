@@ -10,6 +10,7 @@ pub mod hub;
 mod recipe;
 mod renaming;
 mod safetensors;
+mod view;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use files::{Files, Memory, Part};
 pub use recipe::Recipe;
 pub(crate) use renaming::Renaming;
 pub use safetensors::{Entry, SafeTensors};
+pub(crate) use view::{Place, View};
 
 /// Weights that cannot be had. Each is one plain sentence that names the file.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,63 @@
+//! Weights under other names than those of their file.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use kiln_graph::{GraphError, Tensor, WeightSource};
+
+use super::{Checkpoint, Weights, unloadable};
+
+/// Some of a file's tensors under other names, cut and reshaped where another layout wants them so.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    file: Arc<Checkpoint>,
+    places: BTreeMap<String, Place>,
+}
+
+/// Where a weight is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The file's tensor.
+    pub tensor: String,
+    /// Which rows of it, all of them where that is not said.
+    pub rows: Option<Range<usize>>,
+    /// The weight's shape.
+    pub shape: Vec<usize>,
+}
+
+impl View {
+    pub fn new(file: Arc<Checkpoint>, places: BTreeMap<String, Place>) -> Self {
+        Self { file, places }
+    }
+}
+
+impl WeightSource for View {
+    fn load(&self, name: &str) -> Result<Tensor, GraphError> {
+        let wrong = |reason: String| GraphError::Value { what: "weight", name: name.into(), reason };
+        let place = self.places.get(name).ok_or_else(|| wrong("is missing".into()))?;
+        let tensor = self.file.read(&place.tensor).map_err(|error| unloadable(name, &error))?;
+        let cut = match &place.rows {
+            None => tensor.reshape(place.shape.clone()),
+            Some(rows) => {
+                let row = tensor.shape().iter().skip(1).product::<usize>();
+                tensor.pick(place.shape.clone(), (rows.start * row..rows.end * row).map(Some))
+            }
+        };
+        cut.map_err(|error| wrong(error.to_string()))
+    }
+}
+
+impl Weights for View {
+    fn names(&self) -> Vec<String> {
+        self.places.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.places.get(name).map(|place| place.shape.as_slice())
+    }
+
+    fn display(&self) -> String {
+        self.file.display()
+    }
+}
