@@ -12,16 +12,20 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use kiln::engine::Precision;
-use kiln::models::stable_diffusion::{Additions, Request, StableDiffusion, Start};
+use kiln::models::stable_diffusion::{Request, StableDiffusion, Start};
 use kiln::models::{LatentCodec, Tiling};
 
 use crate::Outcome;
-use crate::bundled::{self, MODEL_HELP, read_picture};
+use crate::bundled::{self, read_picture};
 use crate::classify::open;
 use crate::device::DeviceArgs;
 use crate::output::{Pending, say, spinner};
 use options::Options;
 use watch::Bar;
+
+/// What MODEL may be.
+const MODEL_HELP: &str =
+    "A pipeline's folder, hub:owner/name, or a .safetensors checkpoint of Stable Diffusion 1.x or 2.x";
 
 /// Make pictures from a prompt.
 #[derive(clap::Args)]
@@ -92,11 +96,16 @@ fn generate(
     device: &DeviceArgs,
 ) -> Result<Outcome> {
     let started = Instant::now();
-    let files = bundled::files(model)?;
-    let opened = open(device)?;
+    let additions = options.additions()?;
     let precision = Precision::from(options.precision);
-    let additions = Additions { words: options.words()?, ..Additions::default() };
-    let mut pipeline = StableDiffusion::open(&files, opened, precision, &additions)?;
+    let path = Path::new(model);
+    let mut pipeline = if path.is_file() {
+        let (files, name) = options::split(path)?;
+        StableDiffusion::open_file(&files, &name, open(device)?, precision, &additions)?
+    } else {
+        let files = bundled::files(model)?;
+        StableDiffusion::open(&files, open(device)?, precision, &additions)?
+    };
     pipeline.set_low_memory(options.low_memory);
     if let Some(mebibytes) = options.decode_memory {
         pipeline.set_tiling(Tiling::Within(u64::from(mebibytes) << 20));
@@ -123,7 +132,7 @@ fn generate(
         working.finish_and_clear();
         let rate = bar.finish()?;
         for (picture, &seed) in pictures?.iter().zip(seeds) {
-            let text = parameters::text(&request, seed, model, &pipeline);
+            let text = parameters::text(&request, seed, model, &options.lora_names(), &pipeline);
             let bytes = png::with_text(picture, &text)?;
             let file = pending.next().context("there are more pictures than files")?;
             file.commit(&bytes)?;

@@ -3,9 +3,16 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use common::{refused, run, stdout, text};
+use kiln::{graph, models};
+
+#[path = "../../models/tests/stable_diffusion/original.rs"]
+mod original;
+#[path = "../../models/tests/stable_diffusion/requests.rs"]
+#[allow(dead_code)]
+mod requests;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/stable_diffusion")
@@ -88,6 +95,76 @@ fn a_seed_makes_the_same_picture_in_every_way_of_working() {
 }
 
 #[test]
+fn loras_change_pictures_as_much_as_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = file("plain");
+    let lora = |name: &str| text(&fixtures().join("../lora").join(name)).to_string();
+    let make = |name: &str, loras: &[String]| {
+        let path = folder.path().join(name);
+        let out = text(&path).to_string();
+        let mut args =
+            vec!["text2image", &model, "a red three", "--steps", "3", "--seed", "5", "--out", &out];
+        args.extend(loras.iter().flat_map(|lora| ["--lora", lora]));
+        let output = kiln(&args);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        (image::open(&path).unwrap(), parameters(&path))
+    };
+    let (without, said) = make("0.png", &[]);
+    assert!(!said.contains("Lora"));
+    let (half, said) = make("1.png", &[lora("kohya.safetensors:0.5")]);
+    assert!(said.contains("Lora: \"kohya:0.5\""), "{said}");
+    let (whole, _) = make("2.png", &[lora("kohya.safetensors")]);
+    let (twice, said) = make("3.png", &[lora("kohya.safetensors:0.5"), lora("peft.safetensors:0")]);
+    assert!(said.contains("Lora: \"kohya:0.5, peft:0\""), "{said}");
+    assert!(without != half && half != whole && half == twice);
+}
+
+#[test]
+fn a_checkpoint_in_one_file_is_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.safetensors");
+    std::fs::write(&path, original::file(&original::tensors("first"))).unwrap();
+    let (model, out) = (text(&path).to_string(), text(&folder.path().join("out.png")).to_string());
+    let args = ["text2image", &model, "a red three", "--steps", "2", "--size", "24x32", "--out", &out];
+    refused(&[&args[..], &["--device", "cpu"]].concat(), &["tiny.safetensors has no tokenizer"]);
+    let tokenizer = file("plain/tokenizer");
+    let pipeline = file("plain");
+    // The tokenizer is named by its folder or by its pipeline's, or lies beside the file.
+    for given in [&["--tokenizer", &tokenizer][..], &["--tokenizer", &pipeline], &["--config", &pipeline]] {
+        let output = kiln(&[&args[..], given].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+    for name in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+        std::fs::copy(Path::new(&tokenizer).join(name), folder.path().join(name)).unwrap();
+    }
+    let output = kiln(&args);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = parameters(Path::new(&out));
+    assert!(said.contains("Sampler: PLMS") && said.contains("Model: tiny,"), "{said}");
+    let pickle = folder.path().join("tiny.ckpt");
+    std::fs::write(&pickle, [0x80, 2]).unwrap();
+    refused(&["text2image", text(&pickle), "x", "--device", "cpu"], &["tiny.ckpt", "pickle"]);
+}
+
+#[test]
+fn a_pipeline_of_the_hub_that_cannot_be_had_is_refused() {
+    let cache = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_kiln"))
+        .args(["text2image", "hub:owner/name", "x", "--device", "cpu"])
+        // A port that nobody listens on.
+        .env("HF_ENDPOINT", "http://127.0.0.1:9")
+        .env("HF_HOME", cache.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).lines().count() == 1 && stderr(&output).contains("hub:owner/name"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn bad_input_is_refused_in_one_sentence_and_nothing_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let out = text(&folder.path().join("pictures")).to_string();
@@ -97,6 +174,11 @@ fn bad_input_is_refused_in_one_sentence_and_nothing_is_left() {
     std::fs::create_dir(&broken).unwrap();
     std::fs::copy(fixtures().join("plain/model_index.json"), broken.join("model_index.json")).unwrap();
     let broken = text(&broken).to_string();
+    let lora = text(&fixtures().join("../lora/kohya.safetensors")).to_string();
+    let (nan, pictures) = (format!("{lora}:NaN"), file("plain/pictures.safetensors"));
+    let other = folder.path().join("other.safetensors");
+    std::fs::write(&other, original::file(&original::tensors("first"))).unwrap();
+    let other = text(&other).to_string();
     let cases: &[(&[&str], &str)] = &[
         (&["text2image", &broken, "x"], "holds no tokenizer"),
         (&["text2image", "scenes", "x"], "model_index.json"),
@@ -108,6 +190,18 @@ fn bad_input_is_refused_in_one_sentence_and_nothing_is_left() {
         (&["text2image", &inpainting, "x"], "a picture and a mask"),
         (&["text2image", &model, "x", "--embedding", "nothing.safetensors"], "nothing.safetensors"),
         (&["text2image", &model, "x", "--preview", "1", "--preview-model", "nothing"], "nothing"),
+        (&["text2image", &model, "x", "--lora", "nothing.safetensors:0.5"], "nothing.safetensors: "),
+        (&["text2image", &model, "x", "--lora", "nothing.safetensors:x"], "nothing.safetensors:x: "),
+        (&["text2image", &model, "x", "--lora", &nan], "a scale of NaN"),
+        (
+            &["text2image", &other, "x", "--tokenizer", &model, "--lora", &lora],
+            "kohya.safetensors is for another model",
+        ),
+        (&["text2image", &model, "x", "--lora", &pictures], "is part of no LoRA"),
+        (&["text2image", &pictures, "x"], "it is no checkpoint of Stable Diffusion"),
+        (&["text2image", &lora, "x"], "it is a LoRA"),
+        (&["text2image", &model, "x", "--tokenizer", "nothing"], "nothing is no folder"),
+        (&["text2image", &model, "x", "--prediction", "x"], "prediction_type"),
         (&["img2img", &model, "nothing.png", "x"], "nothing.png"),
         (&["img2img", &model, &start, "x", "--strength", "1.5"], "strength"),
         (&["img2img", &model, &start, "x", "--strength", "0"], "strength"),

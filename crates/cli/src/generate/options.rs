@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
 use kiln::models::LatentCodec;
+use kiln::models::lora::Lora;
 use kiln::models::prompt::Syntax;
-use kiln::models::stable_diffusion::{Request, StableDiffusion, Start};
+use kiln::models::stable_diffusion::{Additions, Request, StableDiffusion, Start};
 use kiln::models::textual_inversion::TextualInversion;
 use kiln::models::weights::{Files, Folder};
 
@@ -58,6 +59,18 @@ pub struct Options {
     /// A learned word (textual inversion), a .safetensors file; NAME=FILE names it. May be repeated.
     #[arg(long, value_name = "FILE")]
     embedding: Vec<String>,
+    /// A LoRA, a .safetensors file; FILE:0.7 takes so much of it. May be repeated.
+    #[arg(long, value_name = "FILE[:SCALE]")]
+    lora: Vec<String>,
+    /// CLIP's tokenizer, for a checkpoint in one file: its folder, or a pipeline's that holds it [default: beside the file].
+    #[arg(long, value_name = "FOLDER")]
+    tokenizer: Option<PathBuf>,
+    /// A pipeline's folder whose configurations are those of a checkpoint in one file [default: guessed from its weights].
+    #[arg(long, value_name = "FOLDER")]
+    config: Option<PathBuf>,
+    /// What the model predicts: epsilon, v_prediction or sample [default: as its scheduler has it].
+    #[arg(long, value_name = "KIND")]
+    prediction: Option<String>,
     /// Storage type of weights and activations.
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: PrecisionKind,
@@ -136,18 +149,83 @@ impl Options {
         Ok(codec)
     }
 
-    /// The learned words.
-    pub fn words(&self) -> Result<Vec<TextualInversion>> {
+    /// What goes with the model.
+    pub fn additions(&self) -> Result<Additions> {
+        Ok(Additions {
+            words: self.words()?,
+            loras: self.loras()?,
+            tokenizer: self.tokenizer.as_deref().map(folder).transpose()?,
+            config: self.config.as_deref().map(folder).transpose()?,
+            prediction: self.prediction.clone(),
+        })
+    }
+
+    /// The LoRAs' names and scales, as pictures' parameters have them.
+    pub fn lora_names(&self) -> Vec<String> {
+        let name = |argument: &String| {
+            let (file, scale) = scaled(argument);
+            let stem = Path::new(file).file_stem().unwrap_or_default().to_string_lossy();
+            format!("{stem}:{scale}")
+        };
+        self.lora.iter().map(name).collect()
+    }
+
+    fn loras(&self) -> Result<Vec<Lora>> {
+        let open = |argument: &String| {
+            let (path, scale) = scaled(argument);
+            let (files, file) = split(Path::new(path))?;
+            Ok(Lora::open(&files, &file, scale)?)
+        };
+        self.lora.iter().map(open).collect()
+    }
+
+    fn words(&self) -> Result<Vec<TextualInversion>> {
         let open = |argument: &String| {
             let (name, path) = match argument.split_once('=') {
                 Some((name, path)) => (Some(name), Path::new(path)),
                 None => (None, Path::new(argument.as_str())),
             };
-            let file = path.file_name().ok_or_else(|| anyhow!("{argument} is no file's name"))?;
-            let folder = path.parent().unwrap_or(Path::new("."));
-            let files: Arc<dyn Files> = Arc::new(Folder::new(folder));
-            Ok(TextualInversion::open(&files, &file.to_string_lossy(), name)?)
+            let (files, file) = split(path)?;
+            Ok(TextualInversion::open(&files, &file, name)?)
         };
         self.embedding.iter().map(open).collect()
+    }
+}
+
+/// A file's name and the scale behind it, which is 1 where there is none.
+fn scaled(argument: &str) -> (&str, f32) {
+    let split = argument.rsplit_once(':').and_then(|(file, scale)| Some((file, scale.parse().ok()?)));
+    split.unwrap_or((argument, 1.0))
+}
+
+/// A file's folder and its name there.
+pub fn split(path: &Path) -> Result<(Arc<dyn Files>, String)> {
+    let file = path.file_name().ok_or_else(|| anyhow!("{} is no file's name", path.display()))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    Ok((Arc::new(Folder::new(folder)), file.to_string_lossy().into_owned()))
+}
+
+fn folder(path: &Path) -> Result<Arc<dyn Files>> {
+    if !path.is_dir() {
+        bail!("{} is no folder", path.display());
+    }
+    Ok(Arc::new(Folder::new(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_is_a_number_behind_the_last_colon() {
+        for (argument, file, scale) in [
+            ("ink.safetensors", "ink.safetensors", 1.0),
+            ("ink.safetensors:0.7", "ink.safetensors", 0.7),
+            ("a:b.safetensors:-1", "a:b.safetensors", -1.0),
+            ("C:\\ink.safetensors", "C:\\ink.safetensors", 1.0),
+            ("", "", 1.0),
+        ] {
+            assert_eq!(scaled(argument), (file, scale));
+        }
     }
 }

@@ -5,10 +5,17 @@ use kiln::models::stable_diffusion::{Request, StableDiffusion};
 use super::samplers::title;
 
 /// The parameters of a picture, in three parts: the prompt, the negative prompt where there is one, and settings.
-pub fn text(request: &Request, seed: u64, model: &str, pipeline: &StableDiffusion) -> String {
+pub fn text(
+    request: &Request,
+    seed: u64,
+    model: &str,
+    loras: &[String],
+    pipeline: &StableDiffusion,
+) -> String {
     let class = request.scheduler.as_deref().unwrap_or(pipeline.scheduler());
     let [height, width] = request.size.unwrap_or_else(|| pipeline.default_size());
     let name = model.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or(model);
+    let name = name.strip_suffix(".safetensors").unwrap_or(name);
     let mut settings = vec![
         format!("Steps: {}", request.steps),
         format!("Sampler: {}", title(class, request.karras.unwrap_or(false))),
@@ -29,6 +36,9 @@ pub fn text(request: &Request, seed: u64, model: &str, pipeline: &StableDiffusio
     }
     if request.guidance_rescale > 0.0 {
         settings.push(format!("CFG rescale: {}", request.guidance_rescale));
+    }
+    if !loras.is_empty() {
+        settings.push(format!("Lora: {}", quoted(&loras.join(", "))));
     }
     settings.push(format!("Version: kiln {}", env!("CARGO_PKG_VERSION")));
     let mut lines = vec![request.prompt.clone()];
