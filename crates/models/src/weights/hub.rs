@@ -135,6 +135,9 @@ fn explain(error: &ApiError) -> String {
     }
 }
 
+/// Parts of pipelines that Kiln does not compute with, some of them larger than the others.
+const UNREAD: [&str; 3] = ["safety_checker", "image_encoder", "feature_extractor"];
+
 /// The files of a model that Kiln reads: configurations, vocabularies and weights in safetensors; those of a pipeline's
 /// parts too.
 fn wanted<'a>(names: &[&'a str]) -> Result<Vec<&'a str>, Problem> {
@@ -143,7 +146,10 @@ fn wanted<'a>(names: &[&'a str]) -> Result<Vec<&'a str>, Problem> {
     let leaf = |name: &'a str| name.rsplit_once('/').map_or(name, |(_, leaf)| leaf);
     let reachable = |name: &str| {
         let depth = usize::from(pipeline);
-        !name.contains("..") && !name.starts_with('/') && name.matches('/').count() <= depth
+        !name.contains("..")
+            && !name.starts_with('/')
+            && name.matches('/').count() <= depth
+            && !UNREAD.contains(&folder(name).as_str())
     };
     let reachable: Vec<&str> = names.iter().copied().filter(|name| reachable(name)).collect();
     let mut wanted: Vec<&str> = Vec::new();
@@ -310,6 +316,15 @@ mod tests {
             "unet/diffusion_pytorch_model.fp16.safetensors",
             "unet/diffusion_pytorch_model.bin",
             "tokenizer/merges.txt",
+            "tokenizer/vocab.json",
+            "text_encoder/config.json",
+            "text_encoder/model.safetensors",
+            "vae/config.json",
+            "vae/diffusion_pytorch_model.safetensors",
+            "scheduler/scheduler_config.json",
+            "safety_checker/config.json",
+            "safety_checker/model.safetensors",
+            "feature_extractor/preprocessor_config.json",
             "v1-5-pruned.safetensors",
             "a/b/model.safetensors",
         ];
@@ -320,7 +335,13 @@ mod tests {
                 "model_index.json",
                 "unet/config.json",
                 "unet/diffusion_pytorch_model.safetensors",
-                "tokenizer/merges.txt"
+                "tokenizer/merges.txt",
+                "tokenizer/vocab.json",
+                "text_encoder/config.json",
+                "text_encoder/model.safetensors",
+                "vae/config.json",
+                "vae/diffusion_pytorch_model.safetensors",
+                "scheduler/scheduler_config.json"
             ]
         );
     }
