@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/tokenizer: CLIP's merges, and what transformers' CLIPTokenizer makes of a thousand prompts.
+"""Writes CLIP's merges and tests/fixtures/tokenizer, what transformers' CLIPTokenizer makes of a thousand prompts.
 
     pip install transformers open_clip_torch; python tests/oracle/tokenizer.py
 
-`merges.txt.gz` are the first 48,894 merges of OpenAI's vocabulary (MIT licence), which open_clip ships and of which CLIP
-uses no more. The vocabulary follows from them, here and in the test: 256 byte units, the same at a word's end, the merges
-and the two special tokens.
+`crates/models/src/tokenizer/clip-merges.txt.gz` are the first 48,894 merges of OpenAI's vocabulary (MIT licence), which
+open_clip ships and of which CLIP uses no more. The vocabulary follows from them, here and in the library: 256 byte units,
+the same at a word's end, the merges and the two special tokens.
 """
 
 import gzip
@@ -17,7 +17,9 @@ import tempfile
 
 from transformers import CLIPTokenizer
 
-FIXTURES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures", "tokenizer")
+HERE = os.path.dirname(os.path.abspath(__file__))
+FIXTURES = os.path.join(HERE, "..", "fixtures", "tokenizer")
+PACKED = os.path.join(HERE, "..", "..", "crates", "models", "src", "tokenizer", "clip-merges.txt.gz")
 MERGES = 49152 - 256 - 2
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -173,7 +175,7 @@ def main():
     )
     with gzip.open(vocabulary, "rt", encoding="utf-8") as f:
         merges = f.read().split("\n")[1 : MERGES + 1]
-    with open(os.path.join(FIXTURES, "merges.txt.gz"), "wb") as f:
+    with open(PACKED, "wb") as f:
         text = "\n".join(["#version: 0.2", *merges]) + "\n"
         f.write(gzip.compress(text.encode(), compresslevel=9, mtime=0))
     texts = prompts()

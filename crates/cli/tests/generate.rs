@@ -141,6 +141,12 @@ fn a_checkpoint_in_one_file_is_a_model() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = parameters(Path::new(&out));
     assert!(said.contains("Sampler: PLMS") && said.contains("Model: tiny,"), "{said}");
+    // CLIP's own is enough for a text encoder that knows its tokens.
+    let alone = tempfile::tempdir().unwrap();
+    let path = alone.path().join("clip.safetensors");
+    std::fs::write(&path, original::file(&original::with_tokens("first", 49408))).unwrap();
+    let output = kiln(&["text2image", text(&path), "x", "--steps", "1", "--size", "24x32", "--out", &out]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let pickle = folder.path().join("tiny.ckpt");
     std::fs::write(&pickle, [0x80, 2]).unwrap();
     refused(&["text2image", text(&pickle), "x", "--device", "cpu"], &["tiny.ckpt", "pickle"]);

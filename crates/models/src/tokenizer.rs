@@ -4,7 +4,8 @@
 //! single digits and runs of other signs, and each piece's bytes are merged pair by pair, the last with the mark `</w>`.
 //! The steps are those of transformers' `CLIPTokenizer`, in the `tokenizers` crate that it is built on, so the ids are the
 //! same. Files: `tokenizer.json`, or `vocab.json` and `merges.txt`, and beside them what is there of
-//! `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
+//! `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`. CLIP's own vocabulary needs none: its merges,
+//! which are OpenAI's (MIT licence), are within the library.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -19,6 +20,7 @@
 //! # Ok::<(), kiln_models::TokenizerError>(())
 //! ```
 
+pub(crate) mod clip;
 mod error;
 mod read;
 #[cfg(test)]
@@ -101,15 +103,41 @@ impl Tokenizer {
 
     /// The tokenizer of a folder, with another token to fill up prompts, where the vocabulary has it.
     pub(crate) fn filling_with(files: &Arc<dyn Files>, pad: Option<&str>) -> Result<Self, TokenizerError> {
-        let Vocabulary { tokens, merges, mut names, max_length } = Vocabulary::read(files)?;
-        if let Some(pad) = pad.filter(|pad| tokens.contains_key(*pad)) {
-            names.fill_with(pad);
+        let mut vocabulary = Vocabulary::read(files)?;
+        if let Some(pad) = pad.filter(|pad| vocabulary.tokens.contains_key(*pad)) {
+            vocabulary.names.fill_with(pad);
         }
+        Self::new(vocabulary, &files.display(""))
+    }
+
+    /// CLIP's tokenizer, without a folder: with `<|endoftext|>` to fill up prompts the one of Stable Diffusion 1.x, with `!`
+    /// that of 2.x. [`TokenizerError::File`] where `pad` is not in the vocabulary.
+    ///
+    /// ```
+    /// use kiln_models::Tokenizer;
+    ///
+    /// let tokenizer = Tokenizer::clip("<|endoftext|>")?;
+    /// let prompt = tokenizer.prompt("a photo of a cat")?;
+    /// assert_eq!(prompt.ids[..7], [49406, 320, 1125, 539, 320, 2368, 49407]);
+    /// # Ok::<(), kiln_models::TokenizerError>(())
+    /// ```
+    pub fn clip(pad: &str) -> Result<Self, TokenizerError> {
+        let vocabulary = Vocabulary::clip(pad)?;
+        if !vocabulary.tokens.contains_key(pad) {
+            let reason = format!("it has no token {pad:?}");
+            return Err(TokenizerError::File { file: clip::NAME.into(), reason });
+        }
+        Self::new(vocabulary, clip::NAME)
+    }
+
+    /// The tokenizer of a vocabulary; errors say where it is from.
+    fn new(vocabulary: Vocabulary, from: &str) -> Result<Self, TokenizerError> {
+        let Vocabulary { tokens, merges, names, max_length } = vocabulary;
         let bpe = BPE::builder().vocab_and_merges(tokens, merges).end_of_word_suffix("</w>".into());
         // The crate's cache stays with the thread for good; prompts are too short to miss it.
         let bpe = bpe.cache_capacity(0).unk_token(names.unknown.clone());
         let built = bpe.build().and_then(|bpe| pipeline(bpe, &names));
-        let wrong = |reason: String| TokenizerError::File { file: files.display(""), reason };
+        let wrong = |reason: String| TokenizerError::File { file: from.into(), reason };
         let inner = built.map_err(|error| wrong(format!("it holds no tokenizer: {error}")))?;
         for (id, token) in &names.numbered {
             if inner.token_to_id(&token.content) != Some(*id) {

@@ -7,6 +7,7 @@ use kiln_graph as graph;
 use kiln_models as models;
 use kiln_models::Device;
 use kiln_models::stable_diffusion::{Additions, Request, StableDiffusion};
+use kiln_models::textual_inversion::TextualInversion;
 use kiln_models::weights::{Files, Folder, Memory, SafeTensors};
 
 use graph::{DType, Tensor};
@@ -97,6 +98,43 @@ fn what_a_training_leaves_changes_nothing() {
     }
 }
 
+/// A learned word of so many vectors for the text encoder of a checkpoint.
+fn word(vectors: usize, width: usize) -> TextualInversion {
+    let values = vec![0.5; vectors * width];
+    let tensors = [("<word>".to_string(), Tensor::f32([vectors, width], values).unwrap())];
+    let mut memory = Memory::new();
+    memory.insert("word.safetensors", original::file(&tensors.into()));
+    TextualInversion::open(&(Arc::new(memory) as Arc<dyn Files>), "word.safetensors", None).unwrap()
+}
+
+#[test]
+fn clips_own_tokenizer_is_at_hand() {
+    for (case, pad) in [("first", 49407), ("second", 0)] {
+        let tensors = original::with_tokens(case, 49408);
+        let mut pipeline = open(&tensors, &Additions::default()).unwrap();
+        let ids = pipeline.tokenizer().prompt("a photo of a cat").unwrap().ids;
+        assert_eq!(ids[..8], [49406, 320, 1125, 539, 320, 2368, 49407, pad], "{case}");
+        assert_eq!(pipeline.generate_blocking(&request(), &mut ()).unwrap().len(), 1);
+        // One that is given counts for more.
+        let given = open(&tensors, &tokenizer()).unwrap();
+        assert!(given.tokenizer().vocab_size() < 49408);
+    }
+}
+
+#[test]
+fn a_table_with_the_rows_of_learned_words_is_clips() {
+    let table = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
+    let tensors = original::with_tokens("first", 49410);
+    let learned =
+        |vectors| Additions { words: vec![word(vectors, tensors[table].shape()[1])], ..Additions::default() };
+    let pipeline = open(&tensors, &learned(2)).unwrap();
+    assert_eq!(pipeline.tokenizer().id("<word>"), Some(49408));
+    for additions in [learned(1), Additions::default()] {
+        let error = open(&tensors, &additions).map(|_| ()).unwrap_err();
+        assert!(error.contains("knows 49410 tokens instead of the 49408 of CLIP's"), "{error}");
+    }
+}
+
 #[test]
 fn a_folder_of_configurations_counts_for_more() {
     let config: Arc<dyn Files> = Arc::new(Folder::new(requests::folder().join("plain")));
@@ -164,11 +202,7 @@ fn what_is_no_checkpoint_is_refused_in_one_sentence() {
     ] {
         refused(&|tensors| drop(tensors.insert(name.into(), one())), &tokenizer(), reason);
     }
-    refused(
-        &|_| (),
-        &Additions::default(),
-        "has no tokenizer: the folder tokenizer of stable-diffusion-v1-5",
-    );
+    refused(&|_| (), &Additions::default(), "has no tokenizer, and its text encoder knows");
     let narrow = |tensors: &mut original::Tensors| {
         let name = "model.diffusion_model.input_blocks.1.0.in_layers.2.weight";
         tensors.insert(name.into(), Tensor::f32([8, 32, 3, 3], vec![0.0; 8 * 32 * 9]).unwrap());

@@ -62,7 +62,8 @@ pub struct Options {
     /// A LoRA, a .safetensors file; FILE:0.7 takes so much of it. May be repeated.
     #[arg(long, value_name = "FILE[:SCALE]")]
     lora: Vec<String>,
-    /// CLIP's tokenizer, for a checkpoint in one file: its folder, or a pipeline's that holds it [default: beside the file].
+    /// The tokenizer of a checkpoint in one file: its folder, or a pipeline's that holds it [default: the one
+    /// beside the file, or else CLIP's own].
     #[arg(long, value_name = "FOLDER")]
     tokenizer: Option<PathBuf>,
     /// A pipeline's folder whose configurations are those of a checkpoint in one file [default: guessed from its weights].

@@ -14,7 +14,7 @@ pub struct Additions {
     /// What is added to the weights of the UNet and of the text encoder. The order does not matter.
     pub loras: Vec<Lora>,
     /// A folder with the tokenizer's files, or with a folder `tokenizer` that holds them, in place of the pipeline's own.
-    /// A checkpoint in one file has none.
+    /// A checkpoint in one file has none, and is read with CLIP's own where none is given or lies beside it.
     pub tokenizer: Option<Arc<dyn Files>>,
     /// A pipeline's folder whose configurations, scheduler and tokenizer are those of a checkpoint in one file. What it does
     /// not have is taken from the shapes of the weights.

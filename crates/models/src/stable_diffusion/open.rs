@@ -7,14 +7,15 @@ use serde_json::Value as Json;
 
 use super::text::TextEncoder;
 use super::{Additions, StableDiffusion};
-use crate::clip_text::{self, ClipText};
+use crate::clip_text::{self, ClipText, token_table};
 use crate::diffusion::Sampler;
 use crate::lora::Merged;
 use crate::schedulers::Scheduler;
 use crate::single_file::SingleFile;
 use crate::textual_inversion::{TextualInversion, WithTokens};
+use crate::tokenizer::clip;
 use crate::unet::{self, UNet};
-use crate::weights::{self, Files, Part, SharedWeights};
+use crate::weights::{self, Files, Part, SharedWeights, Weights};
 use crate::{Device, Error, LatentCodec, Tokenizer, folder};
 
 /// Classes of diffusers whose folders hold the same parts.
@@ -85,7 +86,7 @@ impl StableDiffusion {
 
     /// Opens a checkpoint in one `.safetensors` file, as Stable Diffusion 1.x and 2.x were first published, like
     /// [`StableDiffusion::open`]. The tokenizer is that of the additions, or lies beside the file or in a folder
-    /// `tokenizer` there.
+    /// `tokenizer` there, and is CLIP's own where there is none and the text encoder knows as many tokens.
     pub fn open_file(
         files: &Arc<dyn Files>,
         name: &str,
@@ -94,6 +95,8 @@ impl StableDiffusion {
         additions: &Additions,
     ) -> Result<Self, Error> {
         let single = SingleFile::open(files, name)?;
+        let text = single.text();
+        let tokenizer = single_tokenizer(files, &single, text.1.as_ref(), additions)?;
         let given = additions.config.as_ref();
         // A configuration counts for more than a guess.
         let config = |name: &str, guess: Model| -> Result<Model, Error> {
@@ -102,23 +105,9 @@ impl StableDiffusion {
                 None => Ok(guess),
             }
         };
-        let tokenizer = match given.filter(|given| holds(given, "tokenizer")) {
-            Some(given) if additions.tokenizer.is_none() => Tokenizer::from_files(&part(given, "tokenizer"))?,
-            _ => {
-                let folder = tokenizer_folder(additions.tokenizer.as_ref().unwrap_or(files));
-                if additions.tokenizer.is_none() && !has_vocabulary(&folder) {
-                    return Err(Error::Input(format!(
-                        "{} has no tokenizer: the folder tokenizer of stable-diffusion-v1-5/stable-diffusion-v1-5 on the \
-                         Hugging Face Hub holds CLIP's, and has to be named or to lie beside the file",
-                        single.display()
-                    )));
-                }
-                Tokenizer::filling_with(&folder, single.pad())?
-            }
-        };
         let pieces = Pieces {
             tokenizer,
-            text: config("text_encoder", single.text())?,
+            text: config("text_encoder", text)?,
             unet: config("unet", single.unet())?,
             vae: config("vae", single.vae())?,
             scheduler: match given.filter(|given| holds(given, "scheduler")) {
@@ -190,6 +179,37 @@ fn holds(files: &Arc<dyn Files>, part: &str) -> bool {
 /// The folder of a tokenizer, where a folder is given that holds it or its files.
 fn tokenizer_folder(files: &Arc<dyn Files>) -> Arc<dyn Files> {
     if has_vocabulary(files) || !holds(files, "tokenizer") { files.clone() } else { part(files, "tokenizer") }
+}
+
+/// The tokenizer of a checkpoint in one file: the one that is given, the one beside it, or CLIP's.
+fn single_tokenizer(
+    files: &Arc<dyn Files>,
+    single: &SingleFile,
+    text: &dyn Weights,
+    additions: &Additions,
+) -> Result<Tokenizer, Error> {
+    if let Some(given) = &additions.tokenizer {
+        return Ok(Tokenizer::filling_with(&tokenizer_folder(given), single.pad())?);
+    }
+    if let Some(given) = additions.config.as_ref().filter(|given| holds(given, "tokenizer")) {
+        return Ok(Tokenizer::from_files(&part(given, "tokenizer"))?);
+    }
+    let beside = tokenizer_folder(files);
+    if has_vocabulary(&beside) {
+        return Ok(Tokenizer::filling_with(&beside, single.pad())?);
+    }
+    // A training may have left rows of the words that it learned; without the words they would be lost unnoticed.
+    let words: usize = additions.words.iter().filter_map(|word| word.vectors().shape().first()).sum();
+    let known = text.shape(&token_table(text)).and_then(|shape| shape.first());
+    match known {
+        Some(&rows) if !(clip::TOKENS..=clip::TOKENS + words).contains(&rows) => Err(Error::Input(format!(
+            "{} has no tokenizer, and its text encoder knows {rows} tokens instead of the {} of CLIP's: its own has to be \
+             named or to lie beside the file",
+            single.display(),
+            clip::TOKENS
+        ))),
+        _ => Ok(Tokenizer::clip(single.pad().unwrap_or(clip::END))?),
+    }
 }
 
 fn has_vocabulary(files: &Arc<dyn Files>) -> bool {

@@ -8,15 +8,13 @@ use serde_json::Value as Json;
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{Merges, Vocab};
 
-use super::TokenizerError;
+use super::{TokenizerError, clip};
 use crate::weights::Files;
 
 /// Largest file.
 const MAX_FILE: u64 = 64 << 20;
 /// Longest prompt that a configuration may ask for. Python writes 10^30 where there is no limit, which means CLIP's here.
 const MAX_LENGTH: f64 = 65536.0;
-/// Tokens of CLIP's prompts.
-const CLIP_LENGTH: usize = 77;
 
 /// What a folder says.
 pub(super) struct Vocabulary {
@@ -43,6 +41,14 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Those of Stable Diffusion's CLIP: as its folders describe them, in any letters, and another that fills up prompts.
+    fn clip(pad: &str) -> Self {
+        let named = |name: &str| AddedToken::from(name, true).normalized(true);
+        let others = vec![named(clip::START), named(clip::END), AddedToken::from(pad, true)];
+        let [start, end, unknown] = [clip::START, clip::END, clip::END].map(String::from);
+        Self { start, end, pad: pad.into(), unknown, numbered: BTreeMap::new(), others }
+    }
+
     /// Has prompts filled up with a token of the vocabulary, whatever the files say.
     pub fn fill_with(&mut self, pad: &str) {
         self.pad = pad.into();
@@ -69,6 +75,14 @@ impl Vocabulary {
         let max_length = folder.max_length(&config)?;
         let names = folder.names(&config, added)?;
         Ok(Self { tokens, merges, names, max_length })
+    }
+
+    /// CLIP's, without a folder.
+    pub fn clip(pad: &str) -> Result<Self, TokenizerError> {
+        let text = clip::merges()?;
+        let tokens: Vocab = (0..).zip(clip::tokens(&text)).map(|(id, token)| (token, id)).collect();
+        let merges = text.lines().skip(1).filter_map(split).collect();
+        Ok(Self { tokens, merges, names: Names::clip(pad), max_length: clip::LENGTH })
     }
 }
 
@@ -199,11 +213,11 @@ impl Folder<'_> {
 
     fn max_length(&self, config: &Json) -> Result<usize, TokenizerError> {
         let length = match config.get("model_max_length") {
-            None | Some(Json::Null) => return Ok(CLIP_LENGTH),
+            None | Some(Json::Null) => return Ok(clip::LENGTH),
             Some(length) => length,
         };
         match length.as_f64() {
-            Some(length) if length > MAX_LENGTH => Ok(CLIP_LENGTH),
+            Some(length) if length > MAX_LENGTH => Ok(clip::LENGTH),
             Some(length) if length >= 3.0 => Ok(length as usize),
             _ => Err(self.wrong(CONFIG, format!("model_max_length is {length}, not a number from 3 on"))),
         }
@@ -217,10 +231,10 @@ impl Folder<'_> {
             None => self.json::<Json>(MAP)?,
         };
         const TASKS: [(&str, &str); 4] = [
-            ("bos_token", "<|startoftext|>"),
-            ("eos_token", "<|endoftext|>"),
-            ("unk_token", "<|endoftext|>"),
-            ("pad_token", "<|endoftext|>"),
+            ("bos_token", clip::START),
+            ("eos_token", clip::END),
+            ("unk_token", clip::END),
+            ("pad_token", clip::END),
         ];
         let mut tasks = Vec::new();
         for (task, default) in TASKS {

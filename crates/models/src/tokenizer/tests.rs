@@ -1,5 +1,3 @@
-use std::io::Read;
-
 use serde_json::{Value as Json, json};
 
 use super::*;
@@ -12,22 +10,13 @@ fn fixture(name: &str) -> Vec<u8> {
 
 /// CLIP's merges as a file holds them.
 fn merges() -> String {
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(&*fixture("merges.txt.gz")).read_to_string(&mut text).unwrap();
-    text
+    clip::merges().unwrap()
 }
 
-/// The vocabulary that follows from merges: 256 units for bytes, the same at a word's end, the merges, two specials.
+/// The vocabulary that follows from merges.
 fn vocabulary(merges: &str) -> Json {
-    let plain = (0x21..=0x7e).chain(0xa1..=0xac).chain(0xae..=0xff);
-    let units: Vec<String> =
-        plain.chain(256..256 + 68).filter_map(char::from_u32).map(String::from).collect();
-    assert_eq!(units.len(), 256);
-    let ends = units.iter().map(|unit| format!("{unit}</w>"));
-    let merged = merges.lines().skip(1).map(|line| line.replace(' ', ""));
-    let tokens = units.iter().cloned().chain(ends).chain(merged);
-    let tokens = tokens.chain(["<|startoftext|>".into(), "<|endoftext|>".into()]);
-    tokens.enumerate().map(|(id, token)| (token, json!(id))).collect::<serde_json::Map<_, _>>().into()
+    let tokens = clip::tokens(merges).into_iter().enumerate();
+    tokens.map(|(id, token)| (token, json!(id))).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn folder(files: &[(&str, Vec<u8>)]) -> Arc<dyn Files> {
@@ -88,6 +77,31 @@ fn a_thousand_prompts_as_transformers_reads_them() {
     let differ = |case: &&Case| ids(&clip.encode(&case.text).unwrap()) != case.ids;
     let wrong: Vec<&str> = cases.iter().filter(differ).map(|case| case.text.as_str()).collect();
     assert!(wrong.is_empty(), "{} prompts differ, such as {:?}", wrong.len(), wrong.first());
+}
+
+#[test]
+fn clips_own_vocabulary_is_that_of_the_folders() {
+    let cases: Vec<Case> = serde_json::from_slice(&fixture("prompts.json")).unwrap();
+    let Layouts { texts, folders } = layouts();
+    for (name, pad) in [("sd1", "<|endoftext|>"), ("sd2", "!")] {
+        let Layout { files, ids: padded } = &folders[name];
+        let (own, read) = (Tokenizer::clip(pad).unwrap(), clip_with(files));
+        let numbers =
+            |one: &Tokenizer| (one.start(), one.end(), one.pad(), one.max_length(), one.vocab_size());
+        assert_eq!(numbers(&own), numbers(&read));
+        assert_eq!(own.vocab_size(), clip::TOKENS);
+        for (text, wanted) in texts.iter().zip(padded) {
+            assert_eq!(&own.prompt(text).unwrap().ids, wanted, "{name}: {text:?}");
+        }
+        for Case { text, ids: wanted } in &cases {
+            let tokens = own.encode(text).unwrap();
+            assert_eq!(tokens, read.encode(text).unwrap(), "{name}: {text:?}");
+            // With another token to fill up, some texts that hold it or the end token are others.
+            assert!(ids(&tokens) == *wanted || name == "sd2", "{name}: {text:?}");
+        }
+    }
+    let error = Tokenizer::clip("no token").unwrap_err();
+    assert_eq!(error.to_string(), "CLIP's vocabulary: it has no token \"no token\"");
 }
 
 #[test]
