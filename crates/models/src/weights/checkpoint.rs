@@ -10,8 +10,61 @@ use super::{Files, SafeTensors, WeightError, Weights, unloadable};
 /// Largest index file.
 const MAX_INDEX: u64 = 64 << 20;
 
-/// Stems of weight files: transformers' and timm's, diffusers'.
-pub(super) const STEMS: [&str; 2] = ["model", "diffusion_pytorch_model"];
+/// What weights are called in a folder, the ones to prefer first: by transformers and timm, by diffusers, and by both where
+/// the weights are stored in half.
+pub(super) const NAMINGS: [Naming; 4] = [
+    Naming { stem: "model", half: false },
+    Naming { stem: "diffusion_pytorch_model", half: false },
+    Naming { stem: "model", half: true },
+    Naming { stem: "diffusion_pytorch_model", half: true },
+];
+
+/// How the files of one set of weights are called.
+#[derive(Clone, Copy)]
+pub(super) struct Naming {
+    stem: &'static str,
+    /// Whether they are the variant `fp16`.
+    half: bool,
+}
+
+impl Naming {
+    /// All weights in one file.
+    pub fn whole(self) -> String {
+        let variant = if self.half { ".fp16" } else { "" };
+        format!("{}{variant}.safetensors", self.stem)
+    }
+
+    /// The file that lists shards; of two names for a variant, the second is the older.
+    pub fn indices(self) -> Vec<String> {
+        let stem = self.stem;
+        match self.half {
+            false => vec![format!("{stem}.safetensors.index.json")],
+            true => [".safetensors.index.fp16.json", ".fp16.safetensors.index.json"]
+                .map(|ending| format!("{stem}{ending}"))
+                .into(),
+        }
+    }
+
+    /// Whether a file is a shard by its name, such as `model-00001-of-00002.safetensors`, and
+    /// `model.fp16-00001-of-00002.safetensors` or, older, `model-00001-of-00002.fp16.safetensors`.
+    #[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
+    pub fn is_shard(self, name: &str) -> bool {
+        let Some(rest) = name.strip_prefix(self.stem).and_then(|rest| rest.strip_suffix(".safetensors"))
+        else {
+            return false;
+        };
+        let numbers = match self.half {
+            false => rest.strip_prefix('-'),
+            true => rest
+                .strip_prefix(".fp16-")
+                .or_else(|| rest.strip_prefix('-').and_then(|rest| rest.strip_suffix(".fp16"))),
+        };
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        numbers
+            .and_then(|numbers| numbers.split_once("-of-"))
+            .is_some_and(|(one, all)| is_number(one) && is_number(all))
+    }
+}
 
 /// Endings of files that hold pickles: programs that run when they are read.
 const PICKLES: [&str; 5] = [".bin", ".pt", ".pth", ".ckpt", ".pkl"];
@@ -27,20 +80,21 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// The weights of a model folder: `model.safetensors` or `diffusion_pytorch_model.safetensors`, or the files that
-    /// `<stem>.safetensors.index.json` lists.
+    /// `<stem>.safetensors.index.json` lists. Where there is neither, their variants in half (`fp16`) are taken.
     pub fn open(files: &Arc<dyn Files>) -> Result<Self, WeightError> {
         let io = |name: &str| {
             let file = files.display(name);
             move |error| WeightError::Io { file, error }
         };
-        for stem in STEMS {
-            let name = format!("{stem}.safetensors");
+        for naming in NAMINGS {
+            let name = naming.whole();
             if files.size(&name).map_err(io(&name))?.is_some() {
                 return Self::file(files, &name);
             }
-            let name = format!("{stem}.safetensors.index.json");
-            if let Some(index) = files.read(&name, MAX_INDEX).map_err(io(&name))? {
-                return Self::sharded(files, &name, &index);
+            for name in naming.indices() {
+                if let Some(index) = files.read(&name, MAX_INDEX).map_err(io(&name))? {
+                    return Self::sharded(files, &name, &index);
+                }
             }
         }
         let names = files.list().map_err(io(""))?;
@@ -197,6 +251,34 @@ mod tests {
         assert_eq!(checkpoint.load("b").unwrap().as_f32(), Some(&[2.0][..]));
         assert_eq!(checkpoint.shape("a"), Some(&[1][..]));
         assert!(checkpoint.load("c").unwrap_err().to_string().contains("\"c\""));
+    }
+
+    #[test]
+    fn variants_in_half_are_taken_where_there_is_nothing_else() {
+        let (half, plain) = (safetensors("half", 1.0), safetensors("plain", 2.0));
+        let shards = || [("1.safetensors", safetensors("a", 1.0)), ("2.safetensors", safetensors("b", 2.0))];
+        for stem in ["model", "diffusion_pytorch_model"] {
+            let variant = format!("{stem}.fp16.safetensors");
+            assert_eq!(open(&[(&variant, half.clone())]).unwrap().names(), ["half"]);
+            for other in ["model.safetensors", "diffusion_pytorch_model.safetensors"] {
+                let both = open(&[(&variant, half.clone()), (other, plain.clone())]).unwrap();
+                assert_eq!(both.names(), ["plain"]);
+            }
+            let index = index("2.safetensors");
+            let sharded = |name: &str| {
+                let mut files = vec![(name, index.clone()), (variant.as_str(), half.clone())];
+                files.extend(shards());
+                open(&files).unwrap().names()
+            };
+            assert_eq!(sharded(&format!("{stem}.safetensors.index.json")), ["a", "b"]);
+            for ending in [".safetensors.index.fp16.json", ".fp16.safetensors.index.json"] {
+                let name = format!("{stem}{ending}");
+                assert_eq!(sharded(&name), ["half"]);
+                let mut files = vec![(name.as_str(), index.clone())];
+                files.extend(shards());
+                assert_eq!(open(&files).unwrap().names(), ["a", "b"]);
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `HF_TOKEN` (or the token that `hf auth login` stored) opens private models, `HF_HOME` moves the cache, `HF_ENDPOINT`
 //! names another server, as for every tool of the ecosystem.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::WeightError;
-use super::checkpoint::{PICKLE, STEMS, is_pickle};
+use super::checkpoint::{NAMINGS, PICKLE, is_pickle};
 
 /// What models are called on command lines: `hub:owner/name`.
 pub const PREFIX: &str = "hub:";
@@ -141,54 +142,58 @@ const UNREAD: [&str; 3] = ["safety_checker", "image_encoder", "feature_extractor
 /// The files of a model that Kiln reads: configurations, vocabularies and weights in safetensors; those of a pipeline's
 /// parts too.
 fn wanted<'a>(names: &[&'a str]) -> Result<Vec<&'a str>, Problem> {
-    let pipeline = names.contains(&"model_index.json");
-    let folder = |name: &str| name.rsplit_once('/').map_or("", |(folder, _)| folder).to_string();
-    let leaf = |name: &'a str| name.rsplit_once('/').map_or(name, |(_, leaf)| leaf);
-    let reachable = |name: &str| {
-        let depth = usize::from(pipeline);
+    let depth = usize::from(names.contains(&"model_index.json"));
+    let reachable = |name: &&str| {
         !name.contains("..")
             && !name.starts_with('/')
             && name.matches('/').count() <= depth
-            && !UNREAD.contains(&folder(name).as_str())
+            && !UNREAD.contains(&split(name).0)
     };
-    let reachable: Vec<&str> = names.iter().copied().filter(|name| reachable(name)).collect();
-    let mut wanted: Vec<&str> = Vec::new();
-    let mut weights = 0;
-    for &name in &reachable {
-        let own = leaf(name);
-        if own.ends_with(".safetensors") {
-            // Whole files by preference, shards where there is none; `model.fp16.safetensors` is another's.
-            let beside = |other: String| {
-                let folder = folder(name);
-                let path = if folder.is_empty() { other } else { format!("{folder}/{other}") };
-                reachable.contains(&path.as_str())
-            };
-            let take = STEMS.iter().any(|stem| {
-                own == format!("{stem}.safetensors")
-                    || own.starts_with(&format!("{stem}-"))
-                        && own.contains("-of-")
-                        && !beside(format!("{stem}.safetensors"))
-            });
-            // Shards that an index names otherwise.
-            let indexed = !pipeline
-                && beside("model.safetensors.index.json".into())
-                && !beside("model.safetensors".into());
-            if take || indexed {
-                weights += 1;
-                wanted.push(name);
-            }
-        } else if own.ends_with(".json") || own == "merges.txt" || own == "vocab.txt" {
-            wanted.push(name);
-        }
+    let reachable: Vec<&str> = names.iter().copied().filter(reachable).collect();
+    let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (folder, own) in reachable.iter().map(|name| split(name)) {
+        folders.entry(folder).or_default().push(own);
     }
-    if weights == 0 {
+    let chosen: BTreeSet<(&str, &str)> = folders
+        .iter()
+        .flat_map(|(&folder, names)| weights(names).into_iter().map(move |own| (folder, own)))
+        .collect();
+    if chosen.is_empty() {
         let reason = match reachable.iter().find(|name| is_pickle(name)) {
             Some(name) => format!("its only weights are {name}: {PICKLE}"),
             None => "it holds no model.safetensors".into(),
         };
         return Err(Problem::Other(reason));
     }
-    Ok(wanted)
+    let is_wanted = |name: &&str| {
+        let (folder, own) = split(name);
+        own.ends_with(".json")
+            || ["merges.txt", "vocab.txt"].contains(&own)
+            || chosen.contains(&(folder, own))
+    };
+    Ok(reachable.into_iter().filter(is_wanted).collect())
+}
+
+/// A file's folder, which is empty for the model's own, and its name there.
+fn split(name: &str) -> (&str, &str) {
+    name.rsplit_once('/').unwrap_or(("", name))
+}
+
+/// The weights among a folder's files, as [`Checkpoint::open`](super::Checkpoint::open) chooses: one file, or the shards
+/// of an index.
+fn weights<'a>(folder: &[&'a str]) -> Vec<&'a str> {
+    for naming in NAMINGS {
+        if let Some(&whole) = folder.iter().find(|&&name| name == naming.whole()) {
+            return vec![whole];
+        }
+        if naming.indices().iter().any(|index| folder.contains(&index.as_str())) {
+            let files = folder.iter().copied().filter(|name| name.ends_with(".safetensors"));
+            let shards: Vec<&str> = files.clone().filter(|name| naming.is_shard(name)).collect();
+            // An index may name its shards otherwise.
+            return if shards.is_empty() { files.collect() } else { shards };
+        }
+    }
+    Vec::new()
 }
 
 #[cfg(test)]
@@ -201,7 +206,7 @@ mod tests {
     use kiln_graph::WeightSource;
 
     use super::*;
-    use crate::weights::{Checkpoint, Files, Folder, Weights};
+    use crate::weights::{Checkpoint, Files, Folder, Weights, open_part};
 
     /// A hub on this machine: its address, and the requests it saw.
     fn serve(files: HashMap<&'static str, Vec<u8>>) -> (String, Arc<Mutex<Vec<String>>>) {
@@ -344,5 +349,60 @@ mod tests {
                 "scheduler/scheduler_config.json"
             ]
         );
+    }
+    /// What is wanted of the files that lie in `unet`.
+    fn wanted_of_unet(files: &[&str]) -> Vec<String> {
+        let names: Vec<String> = files.iter().map(|name| format!("unet/{name}")).collect();
+        let mut all = vec!["model_index.json"];
+        all.extend(names.iter().map(String::as_str));
+        let Ok(wanted) = wanted(&all) else { panic!("nothing is wanted of {files:?}") };
+        wanted.iter().filter_map(|name| name.strip_prefix("unet/")).map(String::from).collect()
+    }
+
+    #[test]
+    fn variants_in_half_are_fetched_where_there_is_nothing_else() {
+        const PLAIN: &str = "diffusion_pytorch_model.safetensors";
+        const HALF: &str = "diffusion_pytorch_model.fp16.safetensors";
+        const PICKLE: &str = "diffusion_pytorch_model.bin";
+        assert_eq!(wanted_of_unet(&["config.json", HALF, PICKLE]), ["config.json", HALF]);
+        assert_eq!(wanted_of_unet(&[HALF, PLAIN]), [PLAIN]);
+        let index = "model.safetensors.index.json";
+        let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+        for (own, one, two) in [
+            (
+                "model.safetensors.index.fp16.json",
+                "model.fp16-00001-of-00002.safetensors",
+                "model.fp16-00002-of-00002.safetensors",
+            ),
+            (
+                "model.fp16.safetensors.index.json",
+                "model-00001-of-00002.fp16.safetensors",
+                "model-00002-of-00002.fp16.safetensors",
+            ),
+        ] {
+            assert_eq!(wanted_of_unet(&[own, one, two, "model.non_ema.safetensors"]), [own, one, two]);
+            let both = [index, shards[0], shards[1], own, one, two];
+            assert_eq!(wanted_of_unet(&both), [index, shards[0], shards[1], own]);
+        }
+        assert_eq!(
+            wanted_of_unet(&[index, "a.safetensors", "b.safetensors"]),
+            [index, "a.safetensors", "b.safetensors"]
+        );
+    }
+
+    #[test]
+    fn what_is_fetched_in_half_alone_opens() {
+        let (address, _) = serve(HashMap::from([
+            ("model_index.json", b"{}".to_vec()),
+            ("vae/diffusion_pytorch_model.fp16.safetensors", safetensors("a", 1.0)),
+            ("unet/diffusion_pytorch_model.fp16.safetensors", safetensors("b", 2.0)),
+            ("unet/diffusion_pytorch_model.safetensors", safetensors("c", 3.0)),
+        ]));
+        let cache = tempfile::tempdir().unwrap();
+        let folder = hub(&address, cache.path()).fetch("owner/name").unwrap();
+        let files: Arc<dyn Files> = Arc::new(Folder::new(&folder));
+        assert_eq!(open_part(&files, "vae").unwrap().names(), ["a"]);
+        assert_eq!(open_part(&files, "unet").unwrap().names(), ["c"]);
+        assert!(!folder.join("unet/diffusion_pytorch_model.fp16.safetensors").exists());
     }
 }

@@ -112,7 +112,7 @@ pub trait Weights: WeightSource {
 /// Weights that several own: whoever compiles a model may have to read them again.
 pub type SharedWeights = Arc<dyn Weights + Send + Sync>;
 
-/// The weights of a model folder: a [`Checkpoint`], or where there is no `model.safetensors` and `manifest.json` describes
+/// The weights of a model folder: a [`Checkpoint`], or where there are none in one file and `manifest.json` describes
 /// it, a [`Recipe`].
 pub fn open(files: &Arc<dyn Files>) -> Result<SharedWeights, WeightError> {
     open_or_make(files, files, "")
@@ -133,7 +133,7 @@ fn open_or_make(
 ) -> Result<SharedWeights, WeightError> {
     const MANIFEST: &str = "manifest.json";
     let io = |file: String| move |error| WeightError::Io { file, error };
-    let names = checkpoint::STEMS.map(|stem| format!("{stem}.safetensors"));
+    let names = checkpoint::NAMINGS.map(|naming| naming.whole());
     for name in &names {
         if files.size(name).map_err(io(files.display(name)))?.is_some() {
             return Ok(Arc::new(Checkpoint::open(files)?));
