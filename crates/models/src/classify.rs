@@ -25,7 +25,7 @@ use serde_json::Value as Json;
 use crate::image::{HeatMap, ImageProcessor, Picture, batch};
 use crate::prepared::Prepared;
 use crate::weights::{self, Files, SharedWeights};
-use crate::{Device, Error, ModelProfile, Runner, Taps, folder};
+use crate::{Device, Error, Runner, Taps, folder};
 
 pub use network::Network;
 pub use rollout::attention_rollout;
@@ -259,7 +259,7 @@ impl Classifier {
 
     /// Compiles for one picture and times each node of a run; `None` on the CPU reference.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn profile_blocking(&mut self, picture: &Picture) -> Result<Option<ModelProfile>, Error> {
+    pub fn profile_blocking(&mut self, picture: &Picture) -> Result<Option<crate::ModelProfile>, Error> {
         pollster::block_on(async {
             let pixels = self.processor.pixel_values(picture);
             let key = Key { batch: 1, size: batch::size(&pixels), attention: false };

@@ -28,7 +28,7 @@ use crate::detr::{Config, Detr, Images, Padding};
 use crate::image::{HeatMap, ImageProcessor, Picture, batch};
 use crate::prepared::Prepared;
 use crate::weights::{self, Files, SharedWeights};
-use crate::{Device, Error, ModelProfile, Runner, Taps, folder};
+use crate::{Device, Error, Runner, Taps, folder};
 
 pub use segments::{Masks, Segment, SegmentOptions, Segmentation};
 
@@ -303,7 +303,7 @@ impl Detector {
 
     /// Compiles for one picture and times each node of a run; `None` on the CPU reference.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn profile_blocking(&mut self, picture: &Picture) -> Result<Option<ModelProfile>, Error> {
+    pub fn profile_blocking(&mut self, picture: &Picture) -> Result<Option<crate::ModelProfile>, Error> {
         pollster::block_on(async {
             let pixels = self.processor.pixel_values(picture);
             let (runner, inputs) = self.prepare(&[&pixels], Wanted::Boxes).await?;

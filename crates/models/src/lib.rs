@@ -19,6 +19,7 @@ pub mod latents;
 mod layers;
 pub mod lora;
 mod prepared;
+#[cfg(not(target_arch = "wasm32"))]
 mod profile;
 pub mod prompt;
 pub mod random;
@@ -42,6 +43,7 @@ pub use error::Error;
 pub use latent_codec::{LatentCodec, Tiling};
 pub use latents::LatentDist;
 pub use lora::LoraError;
+#[cfg(not(target_arch = "wasm32"))]
 pub use profile::ModelProfile;
 pub use prompt::PromptError;
 pub use runner::{Device, Runner, Snapshot};
