@@ -1,7 +1,7 @@
 //! A picture of a prompt, by Stable Diffusion.
 //!
-//! `cargo run --release -p kiln-tests --example text2image FOLDER "a lighthouse in a storm" lighthouse.png`, with any pipeline
-//! of Stable Diffusion 1.x or 2.x as diffusers saves it.
+//! `cargo run --release -p kiln-tests --example text2image examples/models/scenes-ldm "a red 3 left of a blue 7" scene.png`, or
+//! with any pipeline of Stable Diffusion 1.x or 2.x as diffusers saves it.
 
 use std::ops::ControlFlow;
 

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use kiln::engine::Precision;
 use kiln::models::coco::Dataset;
 use kiln::models::image::Picture;
+use kiln::models::stable_diffusion::{Additions, StableDiffusion};
 use kiln::models::weights::hub::{self, Hub};
 use kiln::models::weights::{Files, Folder, Memory};
 use kiln::models::{Classifier, Detector, Device};
@@ -59,12 +60,27 @@ const SCENE_SAMPLES: &[(&str, &[u8])] = embedded!(
 /// What is in them, as COCO annotations.
 const SCENE_ANNOTATIONS: &[(&str, &[u8])] = embedded!("scenes-detr/samples": "annotations.json");
 
+/// A tiny latent diffusion model that makes such scenes of captions.
+const CAPTIONS: &[(&str, &[u8])] = embedded!(
+    "scenes-ldm":
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/merges.txt",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/vocab.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+);
+
 /// Bundled models by name.
-const MODELS: &[(&str, &[(&str, &[u8])])] = &[("digits", DIGITS), ("scenes", SCENES)];
+const MODELS: &[(&str, &[(&str, &[u8])])] = &[("digits", DIGITS), ("scenes", SCENES), ("captions", CAPTIONS)];
 
 /// What MODEL may be, for the help of every command.
-pub const MODEL_HELP: &str =
-    "A folder in the hub's layout, hub:owner/name, or a bundled model: digits (classifies), scenes (detects)";
+pub const MODEL_HELP: &str = "A folder in the hub's layout, hub:owner/name, or a bundled model: digits (classifies), scenes (detects), captions (makes pictures)";
 
 /// The files of MODEL, and what errors call them.
 pub fn files(model: &str) -> Result<Arc<dyn Files>> {
@@ -97,6 +113,11 @@ pub fn classifier(model: &str, device: Device, precision: Precision) -> Result<C
 /// A detector of MODEL.
 pub fn detector(model: &str, device: Device, precision: Precision) -> Result<Detector> {
     named(model, Detector::open(&files(model)?, device, precision))
+}
+
+/// A pipeline of MODEL.
+pub fn pipeline(model: &str, device: Device, precision: Precision) -> Result<StableDiffusion> {
+    Ok(StableDiffusion::open(&files(model)?, device, precision, &Additions::default())?)
 }
 
 /// Names the folder in errors of the configuration's content, which alone do not name their file.

@@ -2,6 +2,10 @@
 
 mod classification;
 mod detection;
+mod generation;
+mod judge;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -41,6 +45,7 @@ struct Section {
 const SECTIONS: &[Section] = &[
     Section { title: "Classification: a ViT reads handwritten digits", run: classification::run },
     Section { title: "Detection: a DETR finds handwritten digits in scenes", run: detection::run },
+    Section { title: "Generation: latent diffusion makes scenes of captions", run: generation::run },
 ];
 
 pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {

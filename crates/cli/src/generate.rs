@@ -24,8 +24,7 @@ use options::Options;
 use watch::Bar;
 
 /// What MODEL may be.
-const MODEL_HELP: &str =
-    "A pipeline's folder, hub:owner/name, or a .safetensors checkpoint of Stable Diffusion 1.x or 2.x";
+const MODEL_HELP: &str = "A pipeline's folder, hub:owner/name, a .safetensors checkpoint of Stable Diffusion 1.x or 2.x, or captions, which is bundled";
 
 /// Make pictures from a prompt.
 #[derive(clap::Args)]

@@ -355,7 +355,7 @@ fn the_demo_runs_without_a_gpu_and_says_so() {
     assert!(lines.contains("digits found where they are"), "{lines}");
     let gallery = image::open(out.join("gallery.png")).unwrap();
     assert!(gallery.width() > 800);
-    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 20);
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 24);
 }
 
 #[test]
