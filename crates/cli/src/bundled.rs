@@ -95,7 +95,7 @@ pub fn files(model: &str) -> Result<Arc<dyn Files>> {
         bail!("{model} is a file, and a model is a folder that holds config.json and model.safetensors");
     }
     if let Some((_, embedded)) = MODELS.iter().find(|(name, _)| *name == model) {
-        let mut memory = Memory::new();
+        let mut memory = Memory::of(model);
         for &(name, bytes) in *embedded {
             memory.insert(name, bytes);
         }

@@ -187,7 +187,7 @@ fn bad_input_is_refused_in_one_sentence_and_nothing_is_left() {
     let other = text(&other).to_string();
     let cases: &[(&[&str], &str)] = &[
         (&["text2image", &broken, "x"], "holds no tokenizer"),
-        (&["text2image", "scenes", "x"], "model_index.json"),
+        (&["text2image", "scenes", "x"], "scenes holds no model_index.json"),
         (&["text2image", &model, "x", "--size", "33x32"], "multiples of 4"),
         (&["text2image", &model, "x", "--steps", "0"], "steps"),
         (&["text2image", &model, "x", "--steps", "100000"], "steps"),

@@ -76,6 +76,7 @@ impl Files for Part {
 /// Files in memory.
 #[derive(Clone, Default)]
 pub struct Memory {
+    title: String,
     files: HashMap<String, Arc<[u8]>>,
 }
 
@@ -89,6 +90,11 @@ impl Memory {
     /// No file.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No file, of something that errors call `title`.
+    pub fn of(title: impl Into<String>) -> Self {
+        Self { title: title.into(), ..Self::default() }
     }
 
     /// Adds a file.
@@ -111,7 +117,7 @@ impl Files for Memory {
     }
 
     fn display(&self, name: &str) -> String {
-        name.to_string()
+        if self.title.is_empty() { name.into() } else { format!("{}/{name}", self.title) }
     }
 
     fn list_in(&self, folder: &str) -> io::Result<Vec<String>> {
