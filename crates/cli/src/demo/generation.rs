@@ -11,16 +11,16 @@ use crate::bundled;
 use crate::gallery::{Tile, gallery};
 use crate::output::say;
 
-/// What the pictures are to show: none of it was trained on.
+/// What the pictures are to show, each with its number as the seed: the first of the captions that were not trained on.
 const PROMPTS: [&str; 8] = [
-    "a red 3 left of a blue 7",
-    "a green 5 right of a yellow 0",
-    "a white 1 above a purple 4",
-    "a blue 2 below a red 6",
-    "a yellow 8 left of a green 9",
-    "a purple 0 above a white 3",
-    "a red 7",
-    "a green 4",
+    "a red 8 right of a white 4",
+    "a green 7 below a white 7",
+    "a red 8 right of a blue 1",
+    "a red 4 left of a yellow 8",
+    "a yellow 8",
+    "a purple 3 below a blue 2",
+    "a green 8 above a blue 5",
+    "a red 2 below a red 9",
 ];
 const STEPS: usize = 20;
 const GUIDANCE: f32 = 3.0;
