@@ -93,7 +93,7 @@ pub fn trials(gpu: &Result<Gpu, String>) -> Vec<Trial> {
     let software = tier.is_some_and(|tier| tier.software);
     // SwiftShader, which has no f16 either, computes a tenth as fast as others.
     let slow = software && tier.is_some_and(|tier| !tier.f16);
-    let (some, few) = if slow { (5, 5) } else { (25, 10) };
+    let (some, few) = if slow { (10, 10) } else { (25, 10) };
     let f32 = crate::trial("captions::some_f32".into(), gpu, move |gpu| held_out(gpu, Precision::F32, some));
     let f16 = crate::trial("captions::some_f16".into(), gpu, move |gpu| held_out(gpu, Precision::F16, few));
     let all = crate::trial("captions::held_out".into(), gpu, |gpu| held_out(gpu, Precision::F32, ALL));
