@@ -10,24 +10,20 @@
 //! [`Autoencoder::spatial_factor`].
 
 mod config;
-mod names;
 pub(crate) mod original;
 #[cfg(test)]
 mod tests;
 
-use kiln_graph::ops::{AttentionOptions, Conv2d};
+use kiln_graph::ops::Conv2d;
 use kiln_graph::{Builder, DType, Graph, GraphError, Value};
 
 pub use config::Config;
-use names::Names;
 
-use crate::blocks::{Style, conv2d, conv3x3, downsample, group_norm, resnet_block};
+use crate::blocks::conv2d;
+use crate::halves::{Halves, Names};
 use crate::latents::{LOGVAR, Scaling};
 use crate::weights::{Weights, check};
 use crate::{Error, Taps};
-
-/// Added to the variances of all norms.
-const EPS: f32 = 1e-6;
 
 /// An autoencoder: its sizes and whose names its weights have.
 #[derive(Clone, Debug)]
@@ -131,25 +127,9 @@ impl Autoencoder {
     /// The moments of images, within a larger graph: `[batch, height, width, in_channels]` to
     /// `[batch, height / f, width / f, 2 * latent_channels]`, means before the logarithms of variances.
     pub fn encode(&self, b: &mut Builder, image: Value, taps: &Taps) -> Result<Value, GraphError> {
-        let config = &self.config;
-        let moments = 2 * config.latent_channels;
-        let x = b.scope("encoder", |b| {
-            let widths = &config.block_out_channels;
-            let mut x = conv3x3(b, "conv_in", image, widths.first().copied().unwrap_or(1))?;
-            for (i, &channels) in widths.iter().enumerate() {
-                x = b.scope(format!("down_blocks.{i}"), |b| {
-                    for layer in 0..config.layers_per_block {
-                        x = self.resnet(b, &format!("resnets.{layer}"), x, channels)?;
-                    }
-                    let last = i + 1 == widths.len();
-                    if last { Ok(x) } else { downsample(b, "downsamplers.0", x, channels, 0) }
-                })?;
-                taps.tap(b, &format!("enc_down{i}"), x)?;
-            }
-            x = self.middle(b, x, "enc", self.names.legacy_encoder, taps)?;
-            self.out(b, x, moments)
-        })?;
-        let quantised = config.use_quant_conv;
+        let moments = 2 * self.config.latent_channels;
+        let x = self.halves().encode(b, image, moments, taps)?;
+        let quantised = self.config.use_quant_conv;
         if quantised { conv2d(b, "quant_conv", x, moments, 1, Conv2d::default()) } else { Ok(x) }
     }
 
@@ -161,88 +141,21 @@ impl Autoencoder {
         if config.use_post_quant_conv {
             x = conv2d(b, "post_quant_conv", x, config.latent_channels, 1, Conv2d::default())?;
         }
-        b.scope("decoder", |b| {
-            let widths = &config.block_out_channels;
-            x = conv3x3(b, "conv_in", x, widths.last().copied().unwrap_or(1))?;
-            x = self.middle(b, x, "dec", self.names.legacy_decoder, taps)?;
-            for (i, &channels) in widths.iter().rev().enumerate() {
-                x = b.scope(format!("up_blocks.{i}"), |b| {
-                    for layer in 0..config.layers_per_block + 1 {
-                        x = self.resnet(b, &format!("resnets.{layer}"), x, channels)?;
-                    }
-                    if i + 1 == widths.len() {
-                        return Ok(x);
-                    }
-                    let large = b.upsample_nearest_2x(x)?;
-                    conv3x3(b, "upsamplers.0.conv", large, channels)
-                })?;
-                taps.tap(b, &format!("dec_up{i}"), x)?;
-            }
-            self.out(b, x, config.out_channels)
-        })
+        self.halves().decode(b, x, config.out_channels, taps)
     }
 
-    fn resnet(&self, b: &mut Builder, module: &str, x: Value, channels: usize) -> Result<Value, GraphError> {
-        let style = Style { groups: self.config.norm_num_groups, eps: EPS, act: self.config.act_fn };
-        resnet_block(b, module, x, channels, None, style)
-    }
-
-    /// Two residual blocks, and between them an attention over all pixels.
-    fn middle(
-        &self,
-        b: &mut Builder,
-        x: Value,
-        half: &str,
-        legacy: bool,
-        taps: &Taps,
-    ) -> Result<Value, GraphError> {
-        let channels = b.desc(x).last();
-        let x = b.scope("mid_block", |b| {
-            let mut x = self.resnet(b, "resnets.0", x, channels)?;
-            if self.config.mid_block_add_attention {
-                x = b.scope("attentions.0", |b| self.attention(b, x, legacy))?;
-                taps.tap(b, &format!("{half}_mid_attn"), x)?;
-            }
-            self.resnet(b, "resnets.1", x, channels)
-        })?;
-        taps.tap(b, &format!("{half}_mid"), x)?;
-        Ok(x)
-    }
-
-    /// Attention of one head among the pixels of `x` `[batch, height, width, channels]`, which is added to it.
-    fn attention(&self, b: &mut Builder, x: Value, legacy: bool) -> Result<Value, GraphError> {
-        let (shape, channels) = (b.shape(x).to_vec(), b.desc(x).last());
-        let (batch, pixels) = match shape[..] {
-            [batch, height, width, _] => (batch, height * width),
-            _ => (0, 0),
-        };
-        let [norm, q, k, v, out] = Names::attention(legacy);
-        let normed = group_norm(b, norm, x, self.config.norm_num_groups, EPS)?;
-        let normed = b.reshape(normed, [batch, pixels, channels])?;
-        let linear = |b: &mut Builder, module: &str, x: Value| {
-            b.scope(module, |b| {
-                let mut weight = b.weight("weight", self.names.square(channels))?;
-                if self.names.convolutions {
-                    weight = b.reshape(weight, [channels, channels])?;
-                }
-                let bias = b.weight("bias", [channels])?;
-                b.linear(x, weight, Some(bias))
-            })
-        };
-        let q = linear(b, q, normed)?;
-        let k = linear(b, k, normed)?;
-        let v = linear(b, v, normed)?;
-        let attended = b.scaled_dot_product_attention(q, k, v, &AttentionOptions::heads(1))?;
-        let attended = linear(b, out, attended)?;
-        let residual = b.reshape(x, [batch, pixels, channels])?;
-        let y = b.add(attended, residual)?;
-        b.reshape(y, shape)
-    }
-
-    /// What follows the last block of either half.
-    fn out(&self, b: &mut Builder, x: Value, channels: usize) -> Result<Value, GraphError> {
-        let x = group_norm(b, "conv_norm_out", x, self.config.norm_num_groups, EPS)?;
-        let x = b.silu(x)?;
-        conv3x3(b, "conv_out", x, channels)
+    fn halves(&self) -> Halves<'_> {
+        let config = &self.config;
+        Halves {
+            stem: config.block_out_channels.first().copied().unwrap_or(1),
+            widths: &config.block_out_channels,
+            layers: config.layers_per_block,
+            encoder_attention: &[],
+            decoder_attention: &[],
+            middle_attention: config.mid_block_add_attention,
+            groups: config.norm_num_groups,
+            act: config.act_fn,
+            names: self.names,
+        }
     }
 }

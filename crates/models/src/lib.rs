@@ -13,6 +13,7 @@ pub mod detr;
 pub mod diffusion;
 mod error;
 mod folder;
+mod halves;
 pub mod image;
 pub mod latent_codec;
 pub mod latents;

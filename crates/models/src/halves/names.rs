@@ -1,10 +1,10 @@
-//! The names of an autoencoder's weights.
+//! The names of an autoencoder's attentions.
 
 use crate::weights::Weights;
 
-/// How the attention in the middle of each half is named and laid out.
+/// How the attentions of each half are named and laid out.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     /// Whether the encoder's modules have the names of published files, which are older than diffusers 0.18's.
     pub legacy_encoder: bool,
     /// Whether the decoder's have.
@@ -16,14 +16,17 @@ pub(super) struct Names {
 impl Names {
     /// Whose names `weights` has.
     pub fn of(weights: &dyn Weights) -> Self {
-        let query = |half: &str, name: &str| {
-            weights.shape(&format!("{half}.mid_block.attentions.0.{name}.weight")).map(<[usize]>::len)
+        let names = weights.names();
+        let rank = |half: &str, product: &str| {
+            let ending = format!(".attentions.0.{product}.weight");
+            let found = names.iter().find(|name| name.starts_with(half) && name.ends_with(&ending))?;
+            weights.shape(found).map(<[usize]>::len)
         };
-        let old = |half: &str| query(half, "query");
-        let ranks = ["encoder", "decoder"].map(|half| old(half).or(query(half, "to_q")));
+        let old = |half: &str| rank(half, "query");
+        let ranks = ["encoder.", "decoder."].map(|half| old(half).or(rank(half, "to_q")));
         Self {
-            legacy_encoder: old("encoder").is_some(),
-            legacy_decoder: old("decoder").is_some(),
+            legacy_encoder: old("encoder.").is_some(),
+            legacy_decoder: old("decoder.").is_some(),
             convolutions: ranks.into_iter().flatten().any(|rank| rank == 4),
         }
     }
