@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use kiln_graph::{GraphError, Tensor, WeightSource};
 
-use super::{Checkpoint, Weights, unloadable};
+use super::{SharedWeights, Weights};
 
-/// Some of a file's tensors under other names, cut and reshaped where another layout wants them so.
-#[derive(Clone, Debug)]
+/// Some weights under other names, cut and reshaped where another layout wants them so.
+#[derive(Clone)]
 pub(crate) struct View {
-    file: Arc<Checkpoint>,
+    file: SharedWeights,
     places: BTreeMap<String, Place>,
 }
 
 /// Where a weight is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// The file's tensor.
+    /// The other weights' tensor.
     pub tensor: String,
     /// Which rows of it, all of them where that is not said.
     pub rows: Option<Range<usize>>,
@@ -27,7 +26,7 @@ pub(crate) struct Place {
 }
 
 impl View {
-    pub fn new(file: Arc<Checkpoint>, places: BTreeMap<String, Place>) -> Self {
+    pub fn new(file: SharedWeights, places: BTreeMap<String, Place>) -> Self {
         Self { file, places }
     }
 }
@@ -36,7 +35,7 @@ impl WeightSource for View {
     fn load(&self, name: &str) -> Result<Tensor, GraphError> {
         let wrong = |reason: String| GraphError::Value { what: "weight", name: name.into(), reason };
         let place = self.places.get(name).ok_or_else(|| wrong("is missing".into()))?;
-        let tensor = self.file.read(&place.tensor).map_err(|error| unloadable(name, &error))?;
+        let tensor = self.file.load(&place.tensor)?;
         let cut = match &place.rows {
             None => tensor.reshape(place.shape.clone()),
             Some(rows) => {
