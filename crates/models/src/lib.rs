@@ -36,6 +36,7 @@ pub mod tokenizer;
 pub mod unet;
 pub mod verify;
 pub mod vit;
+pub mod vq_model;
 pub mod weights;
 
 pub use classify::{Classification, Classifier};
