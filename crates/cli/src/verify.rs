@@ -130,7 +130,10 @@ fn print(row: &Row) {
         line += &format!(" noise {noise:<9.2e}");
     }
     line += &match &row.verdict {
-        Verdict::Passed => " pass".to_string(),
+        Verdict::Passed => match row.comparison.map_or(0, |found| found.wrong) {
+            0 => " pass".to_string(),
+            wrong => format!(" pass, {wrong} of {} differ", row.shape.iter().product::<usize>()),
+        },
         Verdict::Failed(reason) => format!(" FAIL: {reason}"),
         Verdict::Reported(reason) => format!(" reported, not gated: {reason}"),
         Verdict::NotCompared(reason) => format!(" not compared: {reason}"),

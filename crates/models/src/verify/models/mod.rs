@@ -15,6 +15,7 @@ mod resnet;
 mod sd_pipeline;
 mod unet;
 mod vit;
+mod vq_model;
 
 /// What a run computes: `logits`, `mid.layer0` ..., in the disk's layout.
 pub type Computed<'a> = Pin<Box<dyn Future<Output = Result<HashMap<String, Tensor>, VerifyError>> + 'a>>;
@@ -25,6 +26,8 @@ pub struct Family {
     pub matches: fn(&str) -> bool,
     /// Default gates on NMSE, in f32 and in f16.
     pub nmse: [f64; 2],
+    /// Share of a tensor's integers that have to be equal in f16. In f32 all of them have to be.
+    pub equal: f64,
     /// Outputs, with `out.`, that are compared in f16 but not held to a gate.
     pub reported: fn(&str) -> bool,
     /// Computes a run.
@@ -40,6 +43,7 @@ pub const FAMILIES: &[Family] = &[
     sd_pipeline::FAMILY,
     unet::FAMILY,
     vit::FAMILY,
+    vq_model::FAMILY,
 ];
 
 /// Hidden layers that are images, channels last, as they lie on disk. Attention's weights have four axes too, and no channels.

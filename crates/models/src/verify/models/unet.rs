@@ -9,8 +9,13 @@ use crate::Taps;
 use crate::unet::{ClassEmbedding, Config, Shape, UNet};
 use crate::verify::{ModelRun, VerifyError};
 
-pub(super) const FAMILY: Family =
-    Family { matches: |name| name == "UNet2DConditionModel", nmse: [1e-8, 1e-3], reported: |_| false, run };
+pub(super) const FAMILY: Family = Family {
+    matches: |name| name == "UNet2DConditionModel",
+    nmse: [1e-8, 1e-3],
+    equal: 1.0,
+    reported: |_| false,
+    run,
+};
 
 fn run<'a>(run: &'a ModelRun<'a>) -> Computed<'a> {
     Box::pin(async move {
