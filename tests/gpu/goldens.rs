@@ -9,7 +9,7 @@ use kiln::models::weights::Folder;
 use libtest_mimic::{Failed, Trial};
 
 /// Folders of `tests/fixtures`, and whether f16 holds their inputs.
-const CASES: [(&str, bool); 15] = [
+const CASES: [(&str, bool); 20] = [
     ("autoencoder/kl", true),
     ("autoencoder/kl_no_quant", true),
     ("autoencoder/tiny", true),
@@ -25,6 +25,11 @@ const CASES: [(&str, bool); 15] = [
     ("unet/class_timestep", true),
     ("unet/inpainting", true),
     ("unet/linear", true),
+    ("vq_model/codes", true),
+    ("vq_model/diffusers", true),
+    ("vq_model/gumbel", true),
+    ("vq_model/no_attention", true),
+    ("vq_model/original", true),
 ];
 
 fn compare(gpu: &Gpu, case: &str, precision: Precision) -> Result<(), Failed> {

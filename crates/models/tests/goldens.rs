@@ -82,6 +82,17 @@ fn autoencoders() {
 }
 
 #[test]
+fn autoencoders_with_a_codebook() {
+    for (case, count) in
+        [("codes", 4), ("diffusers", 30), ("gumbel", 13), ("no_attention", 10), ("original", 15)]
+    {
+        let case = format!("vq_model/{case}");
+        passes(&case, Precision::F32, count);
+        passes(&case, Precision::F16, count);
+    }
+}
+
+#[test]
 fn random_touching_identical_and_degenerate_boxes() {
     passes("boxes", Precision::F32, 68);
 }
