@@ -13,6 +13,7 @@ pub mod detr;
 pub mod diffusion;
 mod error;
 mod folder;
+pub mod gpt;
 mod halves;
 pub mod image;
 pub mod latent_codec;

@@ -11,6 +11,7 @@ use super::{ModelRun, VerifyError};
 mod autoencoder;
 mod clip_text;
 mod detr;
+mod gpt;
 mod resnet;
 mod sd_pipeline;
 mod unet;
@@ -39,6 +40,7 @@ pub const FAMILIES: &[Family] = &[
     autoencoder::FAMILY,
     clip_text::FAMILY,
     detr::FAMILY,
+    gpt::FAMILY,
     resnet::FAMILY,
     sd_pipeline::FAMILY,
     unet::FAMILY,
