@@ -170,6 +170,8 @@ files! {
     ATTENTION_POSITION_GIVEN = "attention/position_given.wgsl";
     /// A query an invocation.
     ATTENTION_ROWS = "attention/rows.wgsl";
+    /// A query a workgroup, its keys shared out among the invocations.
+    ATTENTION_FEW_QUERIES = "attention/few_queries.wgsl";
     /// Four queries a lane, without shared memory or barriers.
     ATTENTION_LANES = "attention/lanes.wgsl";
     /// Eight keys or values, shuffled between the lanes of a subgroup.

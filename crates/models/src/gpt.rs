@@ -121,7 +121,9 @@ impl Gpt {
     fn successors(&self, b: &mut Builder, x: Value, top_k: Option<usize>) -> Result<(), GraphError> {
         let logits = self.head(b, x, &Taps::none())?;
         let logits = b.squeeze(logits, 1)?;
-        let Some(k) = top_k.filter(|&k| k < self.config.vocab_size) else { return b.output("logits", logits) };
+        let Some(k) = top_k.filter(|&k| k < self.config.vocab_size) else {
+            return b.output("logits", logits);
+        };
         let (logits, tokens) = b.top_k(logits, k.max(1), 1)?;
         b.output("logits", logits)?;
         b.output("tokens", tokens)
@@ -170,7 +172,8 @@ impl Gpt {
         let normed = layer_norm(b, names.norm(1), x, config.layer_norm_epsilon)?;
         let (query, key_value) = b.scope("attn", |b| names.projections(b, normed))?;
         let attended = self.attend(b, i, query, key_value, past)?;
-        let attended = b.scope("attn", |b| names.linear(b, names.attention_output(), attended, config.n_embd))?;
+        let attended =
+            b.scope("attn", |b| names.linear(b, names.attention_output(), attended, config.n_embd))?;
         taps.tap(b, &format!("attn{i}"), attended)?;
         let x = b.add(attended, x)?;
         let normed = layer_norm(b, names.norm(2), x, config.layer_norm_epsilon)?;

@@ -111,7 +111,11 @@ impl Window {
     pub async fn successors(&mut self, texts: &[Vec<i32>]) -> Result<Successors, Error> {
         let (batch, length) = (self.batch, self.length);
         let given = texts.first().map_or(0, Vec::len);
-        if texts.len() != batch || given == 0 || given > length || texts.iter().any(|text| text.len() != given) {
+        if texts.len() != batch
+            || given == 0
+            || given > length
+            || texts.iter().any(|text| text.len() != given)
+        {
             let count = texts.len();
             return Err(Error::Input(format!(
                 "{count} texts of {given} tokens are not {batch} of one length up to {length}"
@@ -143,7 +147,9 @@ fn successors(outputs: Vec<Tensor>, vocab: usize) -> Result<Successors, Error> {
     let width = logits.shape().last().copied().unwrap_or(0).max(1);
     let values = logits.to_f32();
     if values.iter().any(|value| value.is_nan()) {
-        return Err(Error::Input("logits are not numbers: the model's activations left the range of floats".into()));
+        return Err(Error::Input(
+            "logits are not numbers: the model's activations left the range of floats".into(),
+        ));
     }
     let rows = values.chunks(width);
     let Some(tokens) = tokens else { return Ok(rows.map(<[f32]>::to_vec).collect()) };

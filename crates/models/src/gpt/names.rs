@@ -178,6 +178,8 @@ impl Names {
     pub fn may_ignore(&self, name: &str) -> bool {
         let mask = [".attn.bias", ".attn.masked_bias", ".attn.mask"].iter().any(|end| name.ends_with(end));
         mask || name == "lm_head.weight"
-            || (self.style == Style::MinGpt && self.prefix == "transformer." && !name.starts_with(self.prefix))
+            || (self.style == Style::MinGpt
+                && self.prefix == "transformer."
+                && !name.starts_with(self.prefix))
     }
 }

@@ -10,7 +10,15 @@ use super::*;
 use crate::Device;
 
 pub(crate) fn tiny() -> Config {
-    Config { vocab_size: 11, n_positions: 7, n_embd: 12, n_layer: 3, n_head: 3, n_inner: 20, ..Config::vqgan() }
+    Config {
+        vocab_size: 11,
+        n_positions: 7,
+        n_embd: 12,
+        n_layer: 3,
+        n_head: 3,
+        n_inner: 20,
+        ..Config::vqgan()
+    }
 }
 
 /// Numbers in -0.5..0.5 for every weight of the model, by minGPT's names.
@@ -50,7 +58,8 @@ fn gpt2(weights: &HashMap<String, Tensor>) -> HashMap<String, Tensor> {
     }
     let places = other.remove("pos_emb").unwrap();
     other.insert("wpe.weight".into(), places.reshape(places.shape()[1..].to_vec()).unwrap());
-    other.insert("lm_head.weight".into(), other.remove("head.weight").unwrap());
+    let head = other.remove("head.weight").unwrap();
+    other.insert("lm_head.weight".into(), head);
     for i in 0.. {
         let mut part = |part: &str, kind: &str| other.remove(&format!("h.{i}.attn.{part}.{kind}"));
         let (Some(q), Some(k), Some(v)) =
@@ -58,8 +67,10 @@ fn gpt2(weights: &HashMap<String, Tensor>) -> HashMap<String, Tensor> {
         else {
             break;
         };
-        let bias: Vec<f32> =
-            ["query", "key", "value"].iter().flat_map(|name| part(name, "bias").unwrap().to_f32()).collect();
+        let bias: Vec<f32> = ["query", "key", "value"]
+            .iter()
+            .flat_map(|name| part(name, "bias").unwrap().to_f32().to_vec())
+            .collect();
         let width = q.shape()[0];
         let rows = (0..width).flat_map(|row| {
             [&q, &k, &v].map(|part| part.to_f32()[row * width..(row + 1) * width].to_vec()).concat()
@@ -176,7 +187,8 @@ fn configurations_are_read() {
     let theirs = json!({"model_type": "gpt2", "n_embd": 32, "n_layer": 3, "activation_function": "gelu"});
     let config = read(theirs).unwrap();
     assert_eq!((config.n_embd, config.n_inner, config.n_positions), (32, 128, 1024));
-    let original = json!({"vocab_size": 1024, "block_size": 512, "n_layer": 24, "n_head": 16, "n_embd": 1024});
+    let original =
+        json!({"vocab_size": 1024, "block_size": 512, "n_layer": 24, "n_head": 16, "n_embd": 1024});
     assert_eq!(read(original).unwrap(), Config::vqgan());
     for wrong in [
         json!({"model_type": "bert"}),

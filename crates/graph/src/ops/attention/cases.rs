@@ -181,6 +181,18 @@ fn large() -> Vec<Case> {
         let op = ScaledDotProductAttention { kv_len: true, causal: true, position: true, ..e.op() };
         cases.push(e.with(op, [scalar(kv_len), scalar(position)]));
     }
+    // A decoder's next tokens: several tiles of keys, heads shorter and longer than a workgroup, odd ones.
+    for (lq, lk, d, dv, position) in [
+        (1, 300, 64, 64, 255),
+        (1, 300, 64, 64, 299),
+        (2, 130, 7, 5, 64),
+        (1, 70, 300, 300, 69),
+        (4, 33, 12, 140, 0),
+    ] {
+        let e = Extents(2, lq, lk, 4, 2, d, dv);
+        let op = ScaledDotProductAttention { causal: true, position: true, ..e.op() };
+        cases.push(e.with(op, [scalar(position)]));
+    }
     // More iterations than software drivers run in a query's loop over all keys.
     cases.push(Extents(1, 5, 4096, 1, 1, 64, 64).case());
     cases.push(Extents(1, 3, 4096, 1, 1, 512, 512).case().full());

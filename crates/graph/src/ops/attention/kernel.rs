@@ -17,6 +17,10 @@ params! {
 /// Invocations of a workgroup of `lanes`: what software rasterisers run side by side.
 const LANES: u32 = 8;
 
+/// Most queries that have a workgroup each for themselves, and its invocations on GPUs and on software rasterisers.
+const FEW_QUERIES: usize = 4;
+const FEW_LANES: [u32; 2] = [64, 32];
+
 /// Longest head of values whose sums a lane of `lanes` keeps in its own memory, in elements.
 const MAX_PRIVATE: usize = 96;
 
@@ -56,13 +60,14 @@ pub(super) fn launches(
         && views.iter().all(|view| quads(view.offset) && quads(view.row_stride));
     let build = Build { op, shapes, dtype: io.outputs[0].dtype, vec4 };
     let tiled = (tier.limits.max_invocations >= TILED_INVOCATIONS).then(|| build.tiled());
+    let few = build.few_queries(tier);
     if !tier.software {
-        return Ok(tiled.into_iter().chain([build.rows(tier)]).collect());
+        return Ok(few.into_iter().chain(tiled).chain([build.rows(tier)]).collect());
     }
     // A small attention is over before a larger kernel is compiled.
     let short = build.rows_iterations() <= MAX_ITERATIONS;
     let lanes = !short || build.work() >= LANES_WORK;
-    let mut launches = Vec::new();
+    let mut launches: Vec<Launch> = few.into_iter().collect();
     if lanes && build.lanes_iterations(build.blocks()) <= MAX_ITERATIONS {
         launches.push(build.lanes(tier));
     }
@@ -205,6 +210,22 @@ impl Build<'_> {
         let slices = head.div_ceil(4) * 7;
         let columns = value.min(MAX_CHUNK_QUADS).div_ceil(8);
         self.shapes.keys.div_ceil(32) * (slices + 9 + columns * 11) + 8 + 4 * (columns + 1)
+    }
+
+    /// A query a workgroup, where they are few and the device has room for it.
+    fn few_queries(&self, tier: &Tier) -> Option<Launch> {
+        let lanes = FEW_LANES[usize::from(tier.software)];
+        let (head, value) = self.quads();
+        let tile = lanes as usize;
+        let columns = value.div_ceil(value.clamp(1, tile));
+        let iterations = self.shapes.keys.div_ceil(tile) * (head + (2 + columns) * tile) + columns * tile;
+        let short = !tier.software || iterations <= MAX_ITERATIONS;
+        if self.shapes.queries > FEW_QUERIES || lanes > tier.limits.max_invocations || !short {
+            return None;
+        }
+        let mut parts = self.units(shaders::ATTENTION_FEW_QUERIES);
+        parts.push(Unit::constants(&[("LANES", lanes)]));
+        Some(Launch::one("few_queries", self.dispatch(Kernel::new(parts), 1)))
     }
 
     /// Four queries a lane.

@@ -50,7 +50,8 @@ fn mingpt(reader: Reader<'_>) -> Result<Config, Error> {
     }
     // The defaults of taming-transformers' GPT.
     let size = |key: &str, default: usize| Ok::<_, Error>(reader.size(key)?.unwrap_or(default));
-    let vocab_size = reader.size("vocab_size")?.ok_or_else(|| Error::Config("it has no vocab_size".into()))?;
+    let vocab_size =
+        reader.size("vocab_size")?.ok_or_else(|| Error::Config("it has no vocab_size".into()))?;
     let n_embd = size("n_embd", 256)?;
     Ok(Config {
         vocab_size,
