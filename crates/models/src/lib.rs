@@ -33,6 +33,7 @@ pub mod stable_diffusion;
 pub mod suppress;
 mod taps;
 pub mod textual_inversion;
+mod tiled;
 pub mod tokenizer;
 pub mod unet;
 pub mod verify;

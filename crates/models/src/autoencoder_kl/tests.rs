@@ -187,7 +187,7 @@ fn decoding_512_pixels_needs_less_than_a_gigabyte() {
     let model = Autoencoder { config, names: Names::default() };
     let needs = |side: usize, precision| {
         let graph = model.decode_graph(1, [side, side], &Taps::none()).unwrap();
-        crate::latent_codec::memory::estimate(&graph, precision, &kiln_graph::Tier::webgpu()).unwrap()
+        crate::tiled::memory::estimate(&graph, precision, &kiln_graph::Tier::webgpu()).unwrap()
     };
     let (f32, f16) = (needs(64, kiln_engine::Precision::F32), needs(64, kiln_engine::Precision::F16));
     assert!(f32 <= 850_000_000 && f16 <= 420_000_000, "{f32} bytes in f32 and {f16} in f16");

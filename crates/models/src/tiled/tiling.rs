@@ -11,18 +11,18 @@ use kiln_graph::{GraphError, Tensor};
 use crate::Error;
 
 /// What a tile's latents along a side are a multiple of, so that its seams lie between latents in both halves.
-pub(super) const QUANTUM: usize = 8;
+pub(crate) const QUANTUM: usize = 8;
 
 /// A half of an autoencoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Half {
+pub(crate) enum Half {
     Encoder,
     Decoder,
 }
 
 /// How tiles meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seams {
+pub(crate) enum Seams {
     /// They overlap by a quarter. A tile fades in over what lies above it, then over what lies left of it, and its own last
     /// quarter is left to the tiles behind.
     Crop,
@@ -43,7 +43,7 @@ pub struct Tiles {
 }
 
 /// A tile.
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Rows and columns of the image that goes in.
     pub range: [Range<usize>; 2],
 }
@@ -68,7 +68,7 @@ impl fmt::Display for Tiles {
 
 impl Tiles {
     /// Tiles of so many latents along a side, where the image `size` that goes into `half` is larger than one.
-    pub(super) fn new(
+    pub(crate) fn new(
         half: Half,
         latents: usize,
         size: [usize; 2],
@@ -94,7 +94,7 @@ impl Tiles {
     }
 
     /// The largest of them.
-    pub(super) fn largest(&self) -> [usize; 2] {
+    pub(crate) fn largest(&self) -> [usize; 2] {
         self.size.map(|extent| extent.min(self.side))
     }
 
@@ -123,7 +123,7 @@ impl Tiles {
     }
 
     /// The tiles, row by row.
-    pub(super) fn places(&self) -> Vec<Place> {
+    pub(crate) fn places(&self) -> Vec<Place> {
         let ranges = [0, 1].map(|axis| {
             let end = |start: usize| (start + self.side).min(self.size[axis]);
             self.starts(axis).into_iter().map(|start| start..end(start)).collect::<Vec<_>>()
@@ -137,7 +137,7 @@ impl Tiles {
     }
 
     /// The whole of what the tiles gave, row by row.
-    pub(super) fn join(&self, tiles: &[Tensor]) -> Result<Tensor, Error> {
+    pub(crate) fn join(&self, tiles: &[Tensor]) -> Result<Tensor, Error> {
         let mut images: Vec<Image> = tiles.iter().map(Image::of).collect::<Result<_, _>>()?;
         let (batch, channels) = images.first().map_or((0, 0), |image| (image.batch, image.channels));
         let [rows, columns] = [0, 1].map(|axis| self.starts(axis).len());
@@ -254,7 +254,7 @@ impl Image {
 }
 
 /// A box of images `[batch, height, width, channels]`.
-pub(super) fn cut(images: &Tensor, batch: Range<usize>, range: [Range<usize>; 2]) -> Result<Tensor, Error> {
+pub(crate) fn cut(images: &Tensor, batch: Range<usize>, range: [Range<usize>; 2]) -> Result<Tensor, Error> {
     let &[_, height, width, channels] = images.shape() else {
         return Err(Error::Input(format!("{} are no images", images.desc())));
     };
@@ -271,7 +271,7 @@ pub(super) fn cut(images: &Tensor, batch: Range<usize>, range: [Range<usize>; 2]
 }
 
 /// Single images as a batch.
-pub(super) fn stack(images: &[Tensor]) -> Result<Tensor, Error> {
+pub(crate) fn stack(images: &[Tensor]) -> Result<Tensor, Error> {
     let shape = images.first().map(|image| image.shape().to_vec()).unwrap_or_default();
     if shape.len() != 4 || images.iter().any(|image| image.shape() != shape) {
         return Err(Error::Input("there are no images of one size".into()));
