@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use crate::clip_text::original::{Meaning, meaning};
 use crate::unet::original::Layout;
-use crate::weights::{Checkpoint, Files, Place, Renaming, SharedWeights, View, Weights};
+use crate::weights::{Checkpoint, Cut, Files, Place, Renaming, SharedWeights, View, Weights};
 use crate::{Error, autoencoder_kl};
 
 /// What trainers put before all names.
@@ -177,14 +177,14 @@ impl SingleFile {
                 {
                     shape.truncate(2);
                 }
-                let rows = match shape.first_mut() {
+                let cut = match shape.first_mut() {
                     Some(rows) if count > 1 && rows.is_multiple_of(count) => {
                         *rows /= count;
-                        Some(i * *rows..(i + 1) * *rows)
+                        Cut::Rows(i * *rows..(i + 1) * *rows)
                     }
-                    _ => None,
+                    _ => Cut::Whole,
                 };
-                places.insert(name, Place { tensor: tensor.clone(), rows, shape });
+                places.insert(name, Place { tensor: tensor.clone(), cut, shape });
             }
         }
         View::new(self.file.clone(), places)

@@ -32,8 +32,16 @@ use crate::weights::{Weights, check};
 use crate::{Error, Taps};
 
 /// What a training leaves among the weights: averages that the codebook follows, and colours of segmentations.
-const LEFT_OVER: [&str; 5] =
-    ["loss.", "model_ema.", "colorize", "quantize.embedding.cluster_size", "quantize.embedding.embed_avg"];
+const LEFT_OVER: [&str; 8] = [
+    "loss.",
+    "model_ema.",
+    "colorize",
+    "quantize.embedding.cluster_size",
+    "quantize.embedding.embed_avg",
+    "quantize.cluster_size",
+    "quantize.embed_avg",
+    "quantize._codebook.",
+];
 
 /// An autoencoder with a codebook: its sizes and whose names its weights have.
 #[derive(Clone, Debug)]

@@ -23,7 +23,7 @@ pub enum Quantizer {
 
 impl Quantizer {
     /// The codebook's weight.
-    pub(super) fn codebook(self) -> &'static str {
+    pub(crate) fn codebook(self) -> &'static str {
         match self {
             Self::Nearest => "quantize.embedding.weight",
             Self::Gumbel => "quantize.embed.weight",

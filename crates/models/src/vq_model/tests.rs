@@ -163,7 +163,7 @@ fn the_papers_names_are_the_same_weights() {
         });
         renamed.collect()
     };
-    for prefix in ["", "state_dict.", "first_stage_model."] {
+    for prefix in ["", "state_dict.", "first_stage_model.", "state_dict.first_stage_model."] {
         let mut weights = theirs(prefix);
         assert!(weights.contains_key(&format!("{prefix}decoder.up.1.attn.0.proj_out.weight")));
         let more = Tensor::f32([1], vec![0.0]).unwrap();
@@ -176,6 +176,25 @@ fn the_papers_names_are_the_same_weights() {
         for (name, _) in graph.weights() {
             assert_eq!(seen.load(name).unwrap(), own[name], "{name}");
         }
+    }
+    // Codebooks that are averages, as others keep them: also with rows for columns.
+    let codebook = &own["quantize.embedding.weight"];
+    let columns = (0..10).map(|i| Some(i % 5 * 2 + i / 5));
+    let transposed = codebook.pick([2, 5], columns).unwrap();
+    for (name, tensor) in [
+        ("quantize._codebook.embed", codebook.reshape([1, 5, 2]).unwrap()),
+        ("quantize._codebook.embed", codebook.clone()),
+        ("quantize.embed", transposed),
+    ] {
+        let mut weights = theirs("");
+        weights.remove("quantize.embedding.weight");
+        weights.insert(name.into(), tensor.clone());
+        for left_over in ["_codebook.cluster_size", "_codebook.initted", "cluster_size", "embed_avg"] {
+            weights.insert(format!("quantize.{left_over}"), tensor.clone());
+        }
+        let seen: SharedWeights = diffusers_names(Arc::new(weights));
+        VqModel::new(Config::from_json(&original()).unwrap(), seen.as_ref()).unwrap();
+        assert_eq!(&seen.load("quantize.embedding.weight").unwrap(), codebook, "{name}");
     }
     let unknown = HashMap::from([("x".to_string(), Tensor::scalar(1.0))]);
     assert_eq!(diffusers_names(Arc::new(unknown)).names(), ["x"]);
@@ -220,6 +239,12 @@ fn both_kinds_of_configurations_are_read() {
         json!({"data": {}, "model": {"target": "taming.models.vqgan.GumbelVQ", "params": original()}});
     let gumbel = Config { quantizer: Quantizer::Gumbel, ..expected.clone() };
     assert_eq!(Config::from_json(&whole).unwrap(), gumbel);
+    let two_stages = json!({"model": {
+        "target": "taming.models.cond_transformer.Net2NetTransformer",
+        "params": {"first_stage_config": whole["model"], "transformer_config": {}},
+    }});
+    assert_eq!(Config::from_json(&two_stages).unwrap(), gumbel);
+    assert!(Config::is_original(&whole) && !Config::is_original(&two_stages));
     // Without attentions, and with a first convolution that is narrower than the first block.
     let narrow = with(original()["ddconfig"].clone(), json!({"ch_mult": [2, 4], "attn_type": "none"}));
     let narrow = with(original(), json!({"ddconfig": narrow}));

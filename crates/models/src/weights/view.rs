@@ -19,10 +19,21 @@ pub(crate) struct View {
 pub(crate) struct Place {
     /// The other weights' tensor.
     pub tensor: String,
-    /// Which rows of it, all of them where that is not said.
-    pub rows: Option<Range<usize>>,
+    /// What of it.
+    pub cut: Cut,
     /// The weight's shape.
     pub shape: Vec<usize>,
+}
+
+/// What of a tensor is a weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// All of it.
+    Whole,
+    /// These rows.
+    Rows(Range<usize>),
+    /// All of it, with rows for columns.
+    Transposed,
 }
 
 impl View {
@@ -36,11 +47,17 @@ impl WeightSource for View {
         let wrong = |reason: String| GraphError::Value { what: "weight", name: name.into(), reason };
         let place = self.places.get(name).ok_or_else(|| wrong("is missing".into()))?;
         let tensor = self.file.load(&place.tensor)?;
-        let cut = match &place.rows {
-            None => tensor.reshape(place.shape.clone()),
-            Some(rows) => {
+        let cut = match &place.cut {
+            Cut::Whole => tensor.reshape(place.shape.clone()),
+            Cut::Rows(rows) => {
                 let row = tensor.shape().iter().skip(1).product::<usize>();
                 tensor.pick(place.shape.clone(), (rows.start * row..rows.end * row).map(Some))
+            }
+            Cut::Transposed => {
+                let columns = tensor.desc().last().max(1);
+                let rows = tensor.len() / columns;
+                let column = |j: usize| (0..rows).map(move |i| Some(i * columns + j));
+                tensor.pick(place.shape.clone(), (0..columns).flat_map(column))
             }
         };
         cut.map_err(|error| wrong(error.to_string()))

@@ -23,7 +23,8 @@ const GROUPS: usize = 32;
 
 impl Config {
     /// Reads diffusers' configuration of a `VQModel`, or that of the paper's code as JSON: the whole file, its
-    /// `model`, or the `params` of that. What is left out is at its writer's default. `force_upcast` and
+    /// `model`, or the `params` of that. Of a model of two stages (`Net2NetTransformer`, `LatentDiffusion`) it reads the
+    /// first, its `first_stage_config`. What is left out is at its writer's default. `force_upcast` and
     /// `lookup_from_codebook` tell nothing that Kiln has to know.
     pub fn from_json(json: &Json) -> Result<Self, Error> {
         match Original::find(json)? {
@@ -32,9 +33,14 @@ impl Config {
         }
     }
 
-    /// Whether a configuration is one of the paper's code.
+    /// Whether a configuration says what it is of: by diffusers' class, or in the paper's code.
+    pub(crate) fn is_named(json: &Json) -> bool {
+        json.get("_class_name").is_some() || !matches!(Original::find(json), Ok(None))
+    }
+
+    /// Whether a configuration is one of the paper's code, of an autoencoder by itself.
     pub(crate) fn is_original(json: &Json) -> bool {
-        Original::find(json).is_ok_and(|found| found.is_some())
+        Original::find(json).is_ok_and(|found| found.is_some_and(|original| !original.of_two_stages))
     }
 }
 
@@ -105,12 +111,17 @@ fn attentions(reader: Reader<'_>, key: &str, known: [&str; 2], blocks: usize) ->
 struct Original<'a> {
     params: Reader<'a>,
     quantizer: Quantizer,
+    /// Whether it is that of a model's first stage.
+    of_two_stages: bool,
 }
 
 impl<'a> Original<'a> {
-    /// The autoencoder's, within a whole file or without what is around it.
+    /// The autoencoder's, within a whole file or without what is around it; of a model of two stages the first.
     fn find(json: &'a Json) -> Result<Option<Self>, Error> {
-        let model = json.get("model").unwrap_or(json);
+        let whole = json.get("model").unwrap_or(json);
+        let params = whole.get("params").unwrap_or(whole);
+        let first = params.get("first_stage_config");
+        let model = first.unwrap_or(whole);
         let params = model.get("params").unwrap_or(model);
         if params.get("ddconfig").is_none() {
             return Ok(None);
@@ -124,7 +135,7 @@ impl<'a> Original<'a> {
                 known.ok_or_else(unknown)?.1
             }
         };
-        Ok(Some(Self { params: Reader(params), quantizer }))
+        Ok(Some(Self { params: Reader(params), quantizer, of_two_stages: first.is_some() }))
     }
 
     fn read(&self) -> Result<Config, Error> {
