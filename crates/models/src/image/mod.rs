@@ -4,6 +4,7 @@ pub(crate) mod batch;
 mod decode;
 mod heat_map;
 mod processor;
+pub mod quality;
 mod resample;
 
 pub use decode::{Picture, PictureError};
