@@ -80,7 +80,8 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// The weights of a model folder: `model.safetensors` or `diffusion_pytorch_model.safetensors`, or the files that
-    /// `<stem>.safetensors.index.json` lists. Where there is neither, their variants in half (`fp16`) are taken.
+    /// `<stem>.safetensors.index.json` lists. Where there is neither, their variants in half (`fp16`) are taken, and else the
+    /// only `.safetensors` file, however it is called.
     pub fn open(files: &Arc<dyn Files>) -> Result<Self, WeightError> {
         let io = |name: &str| {
             let file = files.display(name);
@@ -98,6 +99,10 @@ impl Checkpoint {
             }
         }
         let names = files.list().map_err(io(""))?;
+        let mut others = names.iter().filter(|name| name.ends_with(".safetensors"));
+        if let (Some(only), None) = (others.next(), others.next()) {
+            return Self::file(files, only);
+        }
         let (file, reason) = match names.iter().find(|name| is_pickle(name)) {
             Some(name) => (files.display(name), PICKLE.to_string()),
             None => (files.display(""), "it holds no model.safetensors".to_string()),
