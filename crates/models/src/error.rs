@@ -2,6 +2,7 @@
 
 use kiln_graph::GraphError;
 
+use crate::code_codec::CodesError;
 use crate::weights::WeightError;
 use crate::{LoraError, PromptError, TokenizerError};
 
@@ -32,6 +33,9 @@ pub enum Error {
     /// A LoRA cannot be merged.
     #[error(transparent)]
     Lora(#[from] LoraError),
+    /// Codes are not the model's.
+    #[error("the code map {0}")]
+    Codes(#[from] CodesError),
     /// The graph cannot be built or computed.
     #[error(transparent)]
     Graph(#[from] GraphError),

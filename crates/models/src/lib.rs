@@ -7,6 +7,7 @@ mod blocks;
 pub mod classify;
 pub mod clip_text;
 pub mod coco;
+pub mod code_codec;
 mod config;
 pub mod detect;
 pub mod detr;
@@ -42,6 +43,7 @@ pub mod vq_model;
 pub mod weights;
 
 pub use classify::{Classification, Classifier};
+pub use code_codec::CodeCodec;
 pub use detect::{Detection, Detector, Segment, SegmentOptions, Segmentation};
 pub use error::Error;
 pub use latent_codec::{LatentCodec, Tiling};

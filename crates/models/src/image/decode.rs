@@ -3,7 +3,7 @@
 use std::io::{BufRead, Cursor, Seek};
 
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, metadata::Orientation};
-use kiln_graph::Tensor;
+use kiln_graph::{LengthError, Tensor};
 
 /// A picture of 8-bit RGB pixels, rows from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,12 @@ impl Picture {
         image.apply_orientation(orientation);
         let rgb = image.into_rgb8();
         Self::new(rgb.width() as usize, rgb.height() as usize, rgb.into_raw())
+    }
+
+    /// The picture as an image `[1, height, width, 3]` in -1..1, as autoencoders take it.
+    pub fn to_image(&self) -> Result<Tensor, LengthError> {
+        let values = self.rgb.iter().map(|&value| f32::from(value) / 255.0 * 2.0 - 1.0).collect();
+        Tensor::f32([1, self.height, self.width, 3], values)
     }
 
     /// Pictures of images `[batch, height, width, 3]` in -1..1, as autoencoders give them; what lies outside is clipped.

@@ -7,10 +7,7 @@ use crate::image::{Filter, Picture, resize};
 
 /// A picture at `[height, width]` as an autoencoder takes it: `[1, height, width, 3]` in -1..1.
 pub(super) fn pixels(picture: &Picture, size: [usize; 2]) -> Result<Tensor, Error> {
-    let [height, width] = size;
-    let picture = resized(picture, size);
-    let values = picture.rgb.iter().map(|&value| f32::from(value) / 255.0 * 2.0 - 1.0).collect();
-    tensor([1, height, width, 3], values)
+    Ok(resized(picture, size).to_image().map_err(GraphError::from)?)
 }
 
 fn resized(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
