@@ -2,6 +2,7 @@
 //! `KILN_REQUIRE_GPU=1`.
 
 mod captions;
+mod codes;
 mod digits;
 mod faults;
 mod goldens;
@@ -66,6 +67,7 @@ fn main() {
     trials.extend(slabs::trials(&gpu));
     trials.extend(faults::trials(&gpu));
     trials.extend(captions::trials(&gpu));
+    trials.extend(codes::trials(&gpu));
     trials.extend(digits::trials(&gpu));
     trials.extend(pipelines::trials(&gpu));
     trials.extend(scenes::trials(&gpu));
