@@ -1,16 +1,17 @@
 //! Models that are part of the binary, and where others are found.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use kiln::engine::Precision;
 use kiln::models::coco::Dataset;
 use kiln::models::image::Picture;
 use kiln::models::stable_diffusion::{Additions, StableDiffusion};
 use kiln::models::weights::hub::{self, Hub};
 use kiln::models::weights::{Files, Folder, Memory};
-use kiln::models::{Classifier, Detector, Device};
+use kiln::models::{Classifier, CodeCodec, Detector, Device};
 
 macro_rules! embedded {
     ($folder:literal: $($name:literal),* $(,)?) => {
@@ -115,6 +116,11 @@ pub fn detector(model: &str, device: Device, precision: Precision) -> Result<Det
     named(model, Detector::open(&files(model)?, device, precision))
 }
 
+/// An autoencoder with a codebook of MODEL.
+pub fn code_codec(model: &str, device: Device, precision: Precision) -> Result<CodeCodec> {
+    named(model, CodeCodec::open(&files(model)?, device, precision))
+}
+
 /// A pipeline of MODEL.
 pub fn pipeline(model: &str, device: Device, precision: Precision) -> Result<StableDiffusion> {
     Ok(StableDiffusion::open(&files(model)?, device, precision, &Additions::default())?)
@@ -123,7 +129,7 @@ pub fn pipeline(model: &str, device: Device, precision: Precision) -> Result<Sta
 /// Names the folder in errors of the configuration's content, which alone do not name their file.
 fn named<T>(model: &str, result: Result<T, kiln::models::Error>) -> Result<T> {
     result.map_err(|error| match error {
-        kiln::models::Error::Config(_) => anyhow::anyhow!("{}/{error}", model.trim_end_matches('/')),
+        kiln::models::Error::Config(_) => anyhow!("{}/{error}", model.trim_end_matches('/')),
         other => other.into(),
     })
 }
@@ -144,12 +150,12 @@ pub fn scene_samples() -> Result<(Vec<(&'static str, Picture)>, Dataset)> {
     Ok((scenes.collect::<Result<_>>()?, Dataset::from_json(annotations)?))
 }
 
-/// Largest picture file.
+/// Largest file that is read.
 const MAX_FILE: u64 = 1 << 30;
 
-/// Reads a picture file; errors name it.
-pub fn read_picture(path: &Path) -> Result<Picture> {
-    let named = |error: String| anyhow::anyhow!("{} {error}", path.display());
+/// Opens a file to read; errors name it.
+pub fn open_file(path: &Path) -> Result<File> {
+    let named = |error: String| anyhow!("{} {error}", path.display());
     let metadata = std::fs::metadata(path).map_err(|error| named(format!("cannot be read: {error}")))?;
     // A pipe would be waited for without end.
     if !metadata.is_file() {
@@ -158,8 +164,13 @@ pub fn read_picture(path: &Path) -> Result<Picture> {
     if metadata.len() > MAX_FILE {
         return Err(named(format!("has {} bytes, and at most {MAX_FILE} are read", metadata.len())));
     }
-    let file = std::fs::File::open(path).map_err(|error| named(format!("cannot be read: {error}")))?;
-    Picture::read(std::io::BufReader::new(file)).map_err(|error| named(error.to_string()))
+    File::open(path).map_err(|error| named(format!("cannot be read: {error}")))
+}
+
+/// Reads a picture file; errors name it.
+pub fn read_picture(path: &Path) -> Result<Picture> {
+    let file = open_file(path)?;
+    Picture::read(std::io::BufReader::new(file)).map_err(|error| anyhow!("{} {error}", path.display()))
 }
 
 /// Endings of pictures, by which a folder's pictures are told from its other files.
@@ -168,32 +179,37 @@ const ENDINGS: [&str; 13] =
 
 /// The picture files that arguments name: files, folders of pictures, and patterns, in this order.
 pub fn picture_files(arguments: &[String]) -> Result<Vec<PathBuf>> {
+    named_files(arguments, &ENDINGS, "picture")
+}
+
+/// The same of files of another kind, told from others by their `endings`.
+pub fn named_files(arguments: &[String], endings: &[&str], kind: &str) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for argument in arguments {
         let path = Path::new(argument);
         let before = files.len();
         if path.is_dir() {
             let mut inner = Vec::new();
-            for entry in std::fs::read_dir(path).map_err(|error| anyhow::anyhow!("{argument}: {error}"))? {
+            for entry in std::fs::read_dir(path).map_err(|error| anyhow!("{argument}: {error}"))? {
                 let file = entry?.path();
                 let ending = file.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-                if ENDINGS.contains(&ending.as_str()) {
+                if endings.contains(&ending.as_str()) {
                     inner.push(file);
                 }
             }
             inner.sort();
             files.extend(inner);
             if files.len() == before {
-                bail!("{argument} holds no pictures");
+                bail!("{argument} holds no {kind}s");
             }
         } else if !path.exists() && argument.contains(['*', '?', '[']) {
             let found = glob::glob(argument)
-                .map_err(|error| anyhow::anyhow!("{argument} is no pattern: {error}"))?
+                .map_err(|error| anyhow!("{argument} is no pattern: {error}"))?
                 .filter_map(Result::ok)
                 .filter(|file| !file.is_dir());
             files.extend(found);
             if files.len() == before {
-                bail!("no picture matches {argument}");
+                bail!("no {kind} matches {argument}");
             }
         } else {
             // One that is not there is refused by name when it is read.

@@ -5,6 +5,7 @@ mod bundled;
 mod canvas;
 mod check;
 mod classify;
+mod codes;
 mod demo;
 mod detect;
 mod device;
@@ -14,6 +15,7 @@ mod generate;
 mod opened;
 mod output;
 mod profile;
+mod targets;
 mod verify;
 
 use std::process::ExitCode;
@@ -41,6 +43,9 @@ enum Command {
     #[command(name = "img2img")]
     Img2Img(generate::PictureArgs),
     Inpaint(generate::MaskArgs),
+    Reconstruct(codes::ReconstructArgs),
+    Encode(codes::EncodeArgs),
+    Decode(codes::DecodeArgs),
     Demo(demo::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -66,6 +71,9 @@ fn main() -> ExitCode {
         Command::Text2Image(args) => generate::text2image(args, &cli.device),
         Command::Img2Img(args) => generate::img2img(args, &cli.device),
         Command::Inpaint(args) => generate::inpaint(args, &cli.device),
+        Command::Reconstruct(args) => codes::reconstruct(args, &cli.device),
+        Command::Encode(args) => codes::encode(args, &cli.device),
+        Command::Decode(args) => codes::decode(args, &cli.device),
         Command::Demo(args) => demo::run(args, &cli.device),
         Command::Verify(args) => verify::run(args, &cli.device),
         Command::Bench(args) => bench::run(args, &cli.device),

@@ -1,9 +1,8 @@
 //! Pictures with boxes and labels.
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use kiln::models::Detector;
 use kiln::models::image::Picture;
 
@@ -15,31 +14,6 @@ use crate::output::Pending;
 
 /// Pixels of the shorter side below which a picture is enlarged, so that labels can be read.
 const SIDE: usize = 480;
-
-/// Makes the folder for copies of pictures, and says where each goes: a PNG of its name and what is `added` to it, numbered
-/// where two have one name. No picture is written over.
-pub fn targets(folder: &Path, pictures: &[PathBuf], added: &str) -> Result<Vec<PathBuf>> {
-    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let originals: HashSet<PathBuf> = pictures.iter().map(|path| whole(path)).collect();
-    let mut taken = HashSet::new();
-    let mut targets = Vec::new();
-    for picture in pictures {
-        let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
-        let names = (1..).map(|i| match i {
-            1 => format!("{stem}{added}.png"),
-            i => format!("{stem}-{i}{added}.png"),
-        });
-        let free = names.map(|name| folder.join(name)).find(|path| taken.insert(path.clone()));
-        let Some(target) = free else { bail!("{} has no free name", picture.display()) };
-        if originals.contains(&whole(&target)) {
-            bail!("that would write over {}: name another folder", target.display());
-        }
-        targets.push(target);
-    }
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("{} cannot be made a folder", folder.display()))?;
-    Ok(targets)
-}
 
 /// Writes a picture.
 pub fn write(target: &Path, picture: &Picture) -> Result<()> {
@@ -124,21 +98,6 @@ fn ink([red, green, blue]: [u8; 3]) -> [u8; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn copies_get_names_of_their_own_and_spare_the_originals() {
-        let folder = tempfile::tempdir().unwrap();
-        let picture = folder.path().join("a.png");
-        std::fs::write(&picture, b"x").unwrap();
-        let out = folder.path().join("out");
-        let pictures = [picture, PathBuf::from("b/a.jpg"), PathBuf::from("c.png")];
-        let names = targets(&out, &pictures, "").unwrap();
-        assert_eq!(names, ["a.png", "a-2.png", "c.png"].map(|name| out.join(name)));
-        let names = targets(folder.path(), &pictures, "-segments").unwrap();
-        assert_eq!(names[1], folder.path().join("a-2-segments.png"));
-        let error = targets(folder.path(), &pictures, "").unwrap_err().to_string();
-        assert!(error.contains("write over"), "{error}");
-    }
 
     #[test]
     fn neighbouring_classes_have_colours_far_apart() {

@@ -6,9 +6,10 @@ use anyhow::Result;
 use kiln::models::image::HeatMap;
 use kiln::models::{Detector, Segmentation};
 
-use super::annotate::{annotated, targets, write};
+use super::annotate::{annotated, write};
 use super::report::Found;
 use super::{Args, attention, segments};
+use crate::targets::targets;
 
 /// For each kind that is asked for, a file a picture; else none.
 pub struct Drawings {
@@ -20,14 +21,14 @@ pub struct Drawings {
 impl Drawings {
     /// Makes the folders, and sees to it that no picture is written over.
     pub fn plan(args: &Args, pictures: &[PathBuf]) -> Result<Self> {
-        let targets = |folder: &Option<PathBuf>, added: &str| match folder {
-            Some(folder) => targets(folder, pictures, added),
+        let targets = |folder: &Option<PathBuf>, ending: &str| match folder {
+            Some(folder) => targets(folder, pictures, ending),
             None => Ok(Vec::new()),
         };
         Ok(Self {
-            boxes: targets(&args.annotate, "")?,
-            attention: targets(&args.attention, "-attention")?,
-            segments: targets(&args.segment, "-segments")?,
+            boxes: targets(&args.annotate, ".png")?,
+            attention: targets(&args.attention, "-attention.png")?,
+            segments: targets(&args.segment, "-segments.png")?,
         })
     }
 
