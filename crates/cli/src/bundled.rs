@@ -11,7 +11,7 @@ use kiln::models::image::Picture;
 use kiln::models::stable_diffusion::{Additions, StableDiffusion};
 use kiln::models::weights::hub::{self, Hub};
 use kiln::models::weights::{Files, Folder, Memory};
-use kiln::models::{Classifier, CodeCodec, Detector, Device};
+use kiln::models::{Classifier, CodeCodec, Detector, Device, Vqgan};
 
 macro_rules! embedded {
     ($folder:literal: $($name:literal),* $(,)?) => {
@@ -119,6 +119,11 @@ pub fn detector(model: &str, device: Device, precision: Precision) -> Result<Det
 /// An autoencoder with a codebook of MODEL.
 pub fn code_codec(model: &str, device: Device, precision: Precision) -> Result<CodeCodec> {
     named(model, CodeCodec::open(&files(model)?, device, precision))
+}
+
+/// A VQGAN of two stages of MODEL.
+pub fn vqgan(model: &str, device: Device, precision: Precision) -> Result<Vqgan> {
+    named(model, Vqgan::open(&files(model)?, device, precision))
 }
 
 /// A pipeline of MODEL.

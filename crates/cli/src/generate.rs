@@ -8,9 +8,9 @@ mod samplers;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use kiln::engine::Precision;
 use kiln::models::stable_diffusion::{Request, StableDiffusion, Start};
 use kiln::models::{LatentCodec, Tiling};
@@ -19,7 +19,8 @@ use crate::Outcome;
 use crate::bundled::{self, read_picture};
 use crate::classify::open;
 use crate::device::DeviceArgs;
-use crate::output::{Pending, say, spinner};
+use crate::made::{SEED_MASK, counted, fresh_seed, pending};
+use crate::output::{say, spinner};
 use options::Options;
 use watch::Bar;
 
@@ -156,30 +157,6 @@ fn generate(
     Ok(Outcome::Done)
 }
 
-/// PyTorch's generators tell no more of a seed apart.
-const SEED_MASK: u64 = u32::MAX as u64;
-
-/// A seed that nobody chose.
-fn fresh_seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_nanos() as u64 & SEED_MASK
-}
-
 fn names_of(options: &Options, command: &str, seeds: &[u64]) -> Vec<PathBuf> {
     seeds.iter().map(|&seed| options.path(command, seed)).collect()
-}
-
-/// The files, so that a place that cannot be written to is known before anything is computed.
-fn pending(names: &[PathBuf]) -> Result<Vec<Pending>> {
-    for folder in names.iter().filter_map(|name| name.parent()).filter(|folder| *folder != Path::new("")) {
-        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    }
-    if let Some(name) = names.iter().find(|name| name.is_dir()) {
-        bail!("{} is a folder", name.display());
-    }
-    names.iter().map(|name| Pending::create(name)).collect()
-}
-
-fn counted(pictures: usize) -> String {
-    if pictures == 1 { "one picture".into() } else { format!("{pictures} pictures") }
 }

@@ -12,9 +12,11 @@ mod device;
 mod devices;
 mod gallery;
 mod generate;
+mod made;
 mod opened;
 mod output;
 mod profile;
+mod sample;
 mod targets;
 mod verify;
 
@@ -46,6 +48,7 @@ enum Command {
     Reconstruct(codes::ReconstructArgs),
     Encode(codes::EncodeArgs),
     Decode(codes::DecodeArgs),
+    Sample(sample::Args),
     Demo(demo::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Reconstruct(args) => codes::reconstruct(args, &cli.device),
         Command::Encode(args) => codes::encode(args, &cli.device),
         Command::Decode(args) => codes::decode(args, &cli.device),
+        Command::Sample(args) => sample::run(args, &cli.device),
         Command::Demo(args) => demo::run(args, &cli.device),
         Command::Verify(args) => verify::run(args, &cli.device),
         Command::Bench(args) => bench::run(args, &cli.device),

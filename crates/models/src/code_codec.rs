@@ -24,7 +24,6 @@ mod file;
 mod frame;
 mod indices;
 mod network;
-mod opening;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -81,9 +80,9 @@ impl CodeCodec {
     /// Opens a model: its weights, and `config.json` or, where there is none, a YAML file as the paper's code has it:
     /// `config.yaml`, `project.yaml`, one whose name ends so, or the only one.
     pub fn open(files: &Arc<dyn Files>, device: Device, precision: Precision) -> Result<Self, Error> {
-        let (name, config) = opening::config(files)?;
+        let (name, config) = folder::model_config(files)?;
         let opened = Self::new(&config, weights::open(files)?, device, precision);
-        opened.map_err(|error| opening::naming(error, files, &name))
+        opened.map_err(|error| folder::naming(error, files, &name))
     }
 
     /// Opens the model in a folder; see [`CodeCodec::open`].

@@ -1,5 +1,7 @@
 //! What every model's folder is asked for.
 
+mod model_config;
+
 use std::sync::Arc;
 
 use kiln_engine::Precision;
@@ -7,6 +9,8 @@ use serde_json::Value as Json;
 
 use crate::weights::Files;
 use crate::{Device, Error};
+
+pub(crate) use model_config::{model_config, naming};
 
 /// Largest configuration file.
 const MAX_JSON: u64 = 64 << 20;

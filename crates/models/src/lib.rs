@@ -40,6 +40,7 @@ pub mod unet;
 pub mod verify;
 pub mod vit;
 pub mod vq_model;
+pub mod vqgan;
 pub mod weights;
 
 pub use classify::{Classification, Classifier};
@@ -55,3 +56,4 @@ pub use prompt::PromptError;
 pub use runner::{Device, Runner, Snapshot};
 pub use taps::Taps;
 pub use tokenizer::{Tokenizer, TokenizerError};
+pub use vqgan::Vqgan;

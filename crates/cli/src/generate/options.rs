@@ -24,7 +24,7 @@ pub struct Options {
     #[arg(long, value_name = "PATH", default_value = "pictures")]
     out: PathBuf,
     /// Width and height in pixels, as 512x768 [default: the model's own].
-    #[arg(long, value_name = "WxH", value_parser = size)]
+    #[arg(long, value_name = "WxH", value_parser = crate::made::size)]
     size: Option<[usize; 2]>,
     /// Steps of the sampler.
     #[arg(long, value_name = "N", default_value_t = 30)]
@@ -87,12 +87,6 @@ pub struct Options {
     /// What decodes previews instead of the model's own autoencoder: a folder or hub:owner/name of a quicker one, as TAESD.
     #[arg(long, value_name = "MODEL", requires = "preview")]
     preview_model: Option<String>,
-}
-
-fn size(text: &str) -> Result<[usize; 2], String> {
-    let sides =
-        text.split_once('x').and_then(|(width, height)| Some([height.parse().ok()?, width.parse().ok()?]));
-    sides.ok_or_else(|| format!("{text:?} is no size as 512x768 is"))
 }
 
 fn sampler(text: &str) -> Result<&'static Sampler, String> {

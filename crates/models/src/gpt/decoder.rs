@@ -131,6 +131,11 @@ impl Window {
         let inputs = [("input_ids", ids([batch, length], tokens)?), ("last", last)];
         successors(self.runner.run(&inputs).await?, self.gpt.config().vocab_size)
     }
+
+    /// The runner, for what is known of its memory and time.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
+    }
 }
 
 fn ids(shape: impl Into<Vec<usize>>, tokens: Vec<i32>) -> Result<Tensor, Error> {

@@ -1,11 +1,12 @@
-//! Which configuration lies beside a model's weights.
+//! Which configuration lies beside a model's weights: JSON or YAML.
 
 use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::read_json;
+use crate::Error;
 use crate::weights::Files;
-use crate::{Error, folder};
 
 /// Largest YAML file.
 const MAX_YAML: u64 = 1 << 20;
@@ -14,9 +15,9 @@ const MAX_YAML: u64 = 1 << 20;
 const NAMES: [&str; 2] = ["config", "project"];
 
 /// A model's configuration, and the name of its file.
-pub(super) fn config(files: &Arc<dyn Files>) -> Result<(String, Json), Error> {
+pub(crate) fn model_config(files: &Arc<dyn Files>) -> Result<(String, Json), Error> {
     const JSON: &str = "config.json";
-    if let Some(json) = folder::read_json(files, JSON)? {
+    if let Some(json) = read_json(files, JSON)? {
         return Ok((JSON.into(), json));
     }
     let title = files.display("");
@@ -52,7 +53,7 @@ fn read_yaml(files: &Arc<dyn Files>, name: &str) -> Result<Json, Error> {
 }
 
 /// An error of a configuration's content by the name of its file.
-pub(super) fn naming(error: Error, files: &Arc<dyn Files>, name: &str) -> Error {
+pub(crate) fn naming(error: Error, files: &Arc<dyn Files>, name: &str) -> Error {
     match error {
         Error::Config(reason) if name != "config.json" => {
             Error::Input(format!("{}: {reason}", files.display(name)))
@@ -86,16 +87,20 @@ mod tests {
             (&["2020-lightning.yaml", "2020-project.yaml"], "2020-project.yaml"),
             (&["model.yaml", "model.safetensors"], "model.yaml"),
         ] {
-            assert_eq!(config(&memory(names)).unwrap(), (expected.to_string(), json!({ "of": expected })));
+            assert_eq!(
+                model_config(&memory(names)).unwrap(),
+                (expected.to_string(), json!({ "of": expected }))
+            );
         }
-        let error = |names: &[&str]| config(&memory(names)).unwrap_err().to_string();
+        let error = |names: &[&str]| model_config(&memory(names)).unwrap_err().to_string();
         assert_eq!(error(&["model.safetensors"]), "m holds no config.json and no YAML file");
         assert_eq!(error(&["a.yaml", "b.yaml"]), "m holds 2 YAML files and no config.yaml");
     }
 
     #[test]
     fn errors_name_the_configurations_file() {
-        let naming = |name: &str| naming(Error::Config("it is wrong".into()), &memory(&[]), name).to_string();
+        let naming =
+            |name: &str| super::naming(Error::Config("it is wrong".into()), &memory(&[]), name).to_string();
         assert_eq!(naming("config.yaml"), "m/config.yaml: it is wrong");
         assert_eq!(naming("config.json"), "config.json: it is wrong");
     }
@@ -107,7 +112,7 @@ mod tests {
             let mut memory = Memory::of("m");
             memory.insert("config.yaml", text.as_bytes());
             let files: Arc<dyn Files> = Arc::new(memory);
-            let error = config(&files).unwrap_err().to_string();
+            let error = model_config(&files).unwrap_err().to_string();
             assert!(error.starts_with("m/config.yaml: it is no YAML: ") && error.contains(reason), "{error}");
             assert_eq!(error.lines().count(), 1);
         }
