@@ -62,7 +62,7 @@ fn repetitions_take_little() {
     assert!(len(tiled.clone()) < 256 && fixed(&tiled).len() == 1280, "{}", len(tiled));
     // 97 codes tell 6.6 bits each, of 14.
     let few = map([64, 64], book(16384), |i| random("64", i, 97) * 167);
-    assert!(len(few.clone()) < 3650, "{}", len(few));
+    assert!(len(few.clone()) < 3700, "{}", len(few));
 }
 
 #[test]
@@ -132,4 +132,23 @@ fn more_codes_than_bytes_can_hold_take_no_memory() {
         bytes.extend([0; 4 + 2 + 4]);
         assert_eq!(CodeMap::from_bytes(&sealed(bytes)), Err(CodesError::Damaged));
     }
+}
+
+#[test]
+fn whatever_bytes_say_is_refused_or_is_a_map() {
+    let mut read = 0;
+    for i in 0..4000 {
+        let byte = |j: usize| random(&format!("bytes {i}"), j, 256) as u8;
+        let mut bytes = [&MAGIC[..], &[VERSION, i as u8 % 5]].concat();
+        for number in [900, 900, 1 + i % 30, 1 + i / 7 % 30, 1 + i * i % 3000] {
+            write_number(&mut bytes, number);
+        }
+        bytes.extend((0..4 + i % 60).map(byte));
+        bytes.extend([0; 4]);
+        if let Ok(map) = CodeMap::from_bytes(&sealed(bytes)) {
+            assert_eq!(CodeMap::from_bytes(&map.to_bytes()).unwrap(), map);
+            read += 1;
+        }
+    }
+    assert!(read > 0);
 }
