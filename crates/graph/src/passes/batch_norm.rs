@@ -1,6 +1,6 @@
 //! Batch norms folded into the convolutions before them.
 
-use crate::ops::{BatchNorm, Binary, Conv2d, Reshape, Unary};
+use crate::ops::{BatchNorm, Binary, Conv2d, ConvTranspose2d, Reshape, Unary};
 use crate::passes::Rewriter;
 use crate::{Graph, GraphError, Node, Origin, Value, downcast};
 
@@ -33,7 +33,7 @@ pub fn fold_batch_norm(graph: Graph) -> Result<Graph, GraphError> {
             let Some(conv) = producer(product) else { continue };
             behind = conv;
         }
-        let Some(&conv) = downcast::<Conv2d>(behind.op.as_ref()) else { continue };
+        let Some(outputs) = output_axis(behind) else { continue };
         let [input, weight] = behind.inputs[..] else { continue };
         if !constant[weight.index()] || !behind.epilogue.is_empty() {
             continue;
@@ -47,8 +47,9 @@ pub fn fold_batch_norm(graph: Graph) -> Result<Graph, GraphError> {
         if let Some(&gamma) = gamma {
             scale = rewriter.op(Binary::Mul, &[scale, gamma], path)?;
         }
-        let channels = graph.desc(mean).len();
-        let column = rewriter.op(Reshape { shape: vec![channels, 1, 1, 1] }, &[scale], path)?;
+        let mut shape = vec![1; 4];
+        shape[outputs] = graph.desc(mean).len();
+        let column = rewriter.op(Reshape { shape }, &[scale], path)?;
         let weight = rewriter.op(Binary::Mul, &[weight, column], path)?;
         let mut shift = match bias {
             Some(bias) => rewriter.op(Binary::Sub, &[bias, mean], path)?,
@@ -58,13 +59,22 @@ pub fn fold_batch_norm(graph: Graph) -> Result<Graph, GraphError> {
         if let Some(&beta) = beta {
             shift = rewriter.op(Binary::Add, &[shift, beta], path)?;
         }
-        let product = rewriter.op(conv, &[input, weight], path)?;
+        let product = rewriter.shared_op(behind.op.clone(), &[input, weight], path)?;
         let result = rewriter.op(Binary::Add, &[product, shift], path)?;
         rewriter.fused(product, [&node.path]);
         rewriter.fused(result, [&node.path]);
         rewriter.replace(node.outputs[0], result);
     }
     Ok(rewriter.finish())
+}
+
+/// Along which axis the weight of a convolution has its outputs; nothing where that is none, or the node no convolution.
+fn output_axis(node: &Node) -> Option<usize> {
+    if downcast::<Conv2d>(node.op.as_ref()).is_some() {
+        return Some(0);
+    }
+    // With groups, outputs of several groups share a row.
+    downcast::<ConvTranspose2d>(node.op.as_ref()).filter(|conv| conv.groups == 1).map(|_| 1)
 }
 
 #[cfg(test)]
@@ -90,6 +100,18 @@ mod tests {
         b.finish()
     }
 
+    fn transposed(groups: usize) -> Graph {
+        let mut b = Builder::new();
+        let x = b.input("x", [1, 5, 6, 4], DType::F32).unwrap();
+        let w = b.weight("w", [4, 8 / groups, 3, 3]).unwrap();
+        let y = b.conv_transpose2d(x, w, None, ConvTranspose2d::default().stride(2).groups(groups)).unwrap();
+        let mut parameter = |name: &str| b.weight(name, [8]).unwrap();
+        let [mean, variance, gamma, beta] = ["mean", "variance", "gamma", "beta"].map(&mut parameter);
+        let z = b.batch_norm(y, Some(gamma), Some(beta), mean, variance, 1e-5).unwrap();
+        b.output("z", z).unwrap();
+        b.finish()
+    }
+
     fn norms(graph: &Graph) -> usize {
         graph.nodes().iter().filter(|node| node.op.name() == "batch_norm").count()
     }
@@ -103,6 +125,15 @@ mod tests {
             assert_eq!(norms(&folded), 0);
             assert!(worst_difference(&before, &run(&folded)) < 1e-5);
         }
+    }
+
+    #[test]
+    fn norms_fold_into_transposed_convolutions_without_groups() {
+        let before = run(&transposed(1));
+        let folded = fold_batch_norm(transposed(1)).unwrap();
+        assert_eq!(norms(&folded), 0);
+        assert!(worst_difference(&before, &run(&folded)) < 1e-5);
+        assert_eq!(norms(&fold_batch_norm(transposed(2)).unwrap()), 1);
     }
 
     #[test]

@@ -101,7 +101,12 @@ impl Rewriter {
 
     /// Adds a node of one output, without an epilogue.
     pub fn op(&mut self, op: impl Op, inputs: &[Value], path: &str) -> Result<Value, GraphError> {
-        let outputs = self.add(Arc::new(op), Epilogue::default(), inputs, path)?;
+        self.shared_op(Arc::new(op), inputs, path)
+    }
+
+    /// The same with an op that other nodes have too.
+    pub fn shared_op(&mut self, op: Arc<dyn Op>, inputs: &[Value], path: &str) -> Result<Value, GraphError> {
+        let outputs = self.add(op, Epilogue::default(), inputs, path)?;
         let none = || GraphError::Value { what: "output", name: path.into(), reason: "there is none".into() };
         outputs.first().copied().ok_or_else(none)
     }
