@@ -9,6 +9,7 @@ pub mod clip_text;
 pub mod coco;
 pub mod code_codec;
 mod config;
+pub mod dcgan;
 pub mod detect;
 pub mod detr;
 pub mod diffusion;
