@@ -9,7 +9,7 @@ use kiln::models::weights::Folder;
 use libtest_mimic::{Failed, Trial};
 
 /// Folders of `tests/fixtures`, and whether f16 holds their inputs.
-const CASES: [(&str, bool); 20] = [
+const CASES: [(&str, bool); 23] = [
     ("autoencoder/kl", true),
     ("autoencoder/kl_no_quant", true),
     ("autoencoder/tiny", true),
@@ -17,6 +17,9 @@ const CASES: [(&str, bool); 20] = [
     ("boxes", false),
     ("clip_text/gelu_projection", true),
     ("clip_text/quick_gelu", true),
+    ("dcgan/example", true),
+    ("dcgan/no_norms", true),
+    ("dcgan/wgan", true),
     ("detr/segmentation", true),
     ("detr/three_stages", true),
     ("unet/class_identity", true),

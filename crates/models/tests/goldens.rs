@@ -93,6 +93,15 @@ fn autoencoders_with_a_codebook() {
 }
 
 #[test]
+fn generators() {
+    for (case, count) in [("example", 8), ("no_norms", 5), ("wgan", 6)] {
+        let case = format!("dcgan/{case}");
+        passes(&case, Precision::F32, count);
+        passes(&case, Precision::F16, count);
+    }
+}
+
+#[test]
 fn random_touching_identical_and_degenerate_boxes() {
     passes("boxes", Precision::F32, 68);
 }

@@ -10,6 +10,7 @@ use super::{ModelRun, VerifyError};
 
 mod autoencoder;
 mod clip_text;
+mod dcgan;
 mod detr;
 mod gpt;
 mod resnet;
@@ -39,6 +40,7 @@ pub struct Family {
 pub const FAMILIES: &[Family] = &[
     autoencoder::FAMILY,
     clip_text::FAMILY,
+    dcgan::FAMILY,
     detr::FAMILY,
     gpt::FAMILY,
     resnet::FAMILY,
