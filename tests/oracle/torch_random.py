@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/random.json: what torch.randn and torch.rand draw, call after call, from one seed.
+"""Writes tests/fixtures/random.json: what torch.randn, torch.rand and exponential_ draw, call after call, from one seed.
 
     pip install torch; python tests/oracle/torch_random.py
 """
@@ -12,18 +12,24 @@ import torch
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures")
 MOST = 96
 
-# A seed and the calls that follow it: a length of randn, or of rand where it is negative.
-CASES = [(0, [n]) for n in (1, 3, 15, 16, 17, 31, 33, 1000, 4 * 64 * 64)]
-CASES += [(seed, [4 * 64 * 64]) for seed in (1, 42, 1234, 2**32 - 1, 2**32 + 42, 2**63 + 5, 2**64 - 1)]
-CASES += [(seed, [3, 17, 1, -5, 15, 16, 2, -700, 1000, 1]) for seed in (9, 2024)]
+NORMAL, UNIFORM, EXPONENTIAL = "normal", "uniform", "exponential"
+# A seed and the calls that follow it.
+CASES = [(0, [(NORMAL, n)]) for n in (1, 3, 15, 16, 17, 31, 33, 1000, 4 * 64 * 64)]
+CASES += [(seed, [(NORMAL, 4 * 64 * 64)]) for seed in (1, 42, 1234, 2**32 - 1, 2**32 + 42, 2**63 + 5, 2**64 - 1)]
+MIXED = [(NORMAL, 3), (NORMAL, 17), (NORMAL, 1), (UNIFORM, 5), (NORMAL, 15), (NORMAL, 16), (NORMAL, 2), (UNIFORM, 700)]
+CASES += [(seed, MIXED + [(NORMAL, 1000), (NORMAL, 1)]) for seed in (9, 2024)]
+CASES += [(7, [(EXPONENTIAL, 1), (UNIFORM, 3), (EXPONENTIAL, 17), (NORMAL, 5), (EXPONENTIAL, 100_000)])]
 
 
-def call(generator, length):
-    draw = torch.randn if length > 0 else torch.rand
-    values = draw(abs(length), generator=generator)
+def call(generator, kind, length):
+    if kind == EXPONENTIAL:
+        values = torch.empty(length).exponential_(1, generator=generator)
+    else:
+        values = (torch.randn if kind == NORMAL else torch.rand)(length, generator=generator)
     # Long ones by samples; the sum of all guards the rest.
     stride = -(-len(values) // MOST)
     return {
+        "kind": kind,
         "length": length,
         "stride": stride,
         "samples": [float(f"{v:.9g}") for v in values[::stride].tolist()],
@@ -33,8 +39,8 @@ def call(generator, length):
 
 
 cases = []
-for seed, lengths in CASES:
+for seed, calls in CASES:
     generator = torch.Generator().manual_seed(seed if seed < 2**63 else seed - 2**64)
-    cases.append({"seed": str(seed), "calls": [call(generator, length) for length in lengths]})
+    cases.append({"seed": str(seed), "calls": [call(generator, *made) for made in calls]})
 with open(os.path.join(OUT, "random.json"), "w") as file:
     json.dump(cases, file, separators=(",", ":"))

@@ -4,6 +4,8 @@ mod twister;
 
 use std::f64::consts::TAU;
 
+use rayon::prelude::*;
+
 use twister::Twister;
 
 /// Numbers that the vectorised fill of PyTorch makes at once: eight cosines, then eight sines.
@@ -11,7 +13,8 @@ const BLOCK: usize = 16;
 
 /// The state of a `torch.Generator` on a CPU.
 ///
-/// [`normals`](Generator::normals) repeats `torch.randn` and [`uniforms`](Generator::uniforms) `torch.rand`, both in f32.
+/// [`normals`](Generator::normals) repeats `torch.randn`, [`uniforms`](Generator::uniforms) `torch.rand` and
+/// [`exponentials`](Generator::exponentials) `Tensor.exponential_`, all in f32.
 /// Successive calls go on where the last one ended, in any mixture, as they do with one `torch.Generator`. Uniform
 /// numbers are the same bit for bit. Normal numbers come from the same uniform ones by the same formula (Box and Muller
 /// 1958, <https://doi.org/10.1214/aoms/1177706645>), but PyTorch takes its logarithms, sines and cosines from
@@ -64,6 +67,14 @@ impl Generator {
             values.append(&mut last);
         }
         values
+    }
+
+    /// `count` numbers of the exponential distribution with mean 1, which PyTorch's `multinomial` divides probabilities by.
+    ///
+    /// Each is made of a uniform number in f64 and rounded once, as in PyTorch 2.15.
+    pub fn exponentials(&mut self, count: usize) -> Vec<f32> {
+        let uniforms: Vec<f64> = (0..count).map(|_| self.uniform_double()).collect();
+        uniforms.par_iter().map(|uniform| -(-uniform).ln_1p() as f32).collect()
     }
 
     fn uniform(&mut self) -> f32 {
