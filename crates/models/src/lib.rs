@@ -38,6 +38,7 @@ pub mod textual_inversion;
 mod tiled;
 pub mod tokenizer;
 pub mod unet;
+pub mod uvit2d;
 pub mod verify;
 pub mod vit;
 pub mod vq_model;
