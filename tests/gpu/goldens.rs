@@ -9,7 +9,7 @@ use kiln::models::weights::Folder;
 use libtest_mimic::{Failed, Trial};
 
 /// Folders of `tests/fixtures`, and whether f16 holds their inputs.
-const CASES: [(&str, bool); 23] = [
+const CASES: [(&str, bool); 25] = [
     ("autoencoder/kl", true),
     ("autoencoder/kl_no_quant", true),
     ("autoencoder/tiny", true),
@@ -28,6 +28,8 @@ const CASES: [(&str, bool); 23] = [
     ("unet/class_timestep", true),
     ("unet/inpainting", true),
     ("unet/linear", true),
+    ("uvit2d/flat", true),
+    ("uvit2d/halved", true),
     ("vq_model/codes", true),
     ("vq_model/diffusers", true),
     ("vq_model/gumbel", true),

@@ -102,6 +102,15 @@ fn generators() {
 }
 
 #[test]
+fn transformers_of_codes() {
+    for (case, count) in [("flat", 28), ("halved", 11)] {
+        let case = format!("uvit2d/{case}");
+        passes(&case, Precision::F32, count);
+        passes(&case, Precision::F16, count);
+    }
+}
+
+#[test]
 fn random_touching_identical_and_degenerate_boxes() {
     passes("boxes", Precision::F32, 68);
 }

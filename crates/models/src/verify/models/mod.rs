@@ -16,6 +16,7 @@ mod gpt;
 mod resnet;
 mod sd_pipeline;
 mod unet;
+mod uvit2d;
 mod vit;
 mod vq_model;
 
@@ -46,6 +47,7 @@ pub const FAMILIES: &[Family] = &[
     resnet::FAMILY,
     sd_pipeline::FAMILY,
     unet::FAMILY,
+    uvit2d::FAMILY,
     vit::FAMILY,
     vq_model::FAMILY,
 ];
