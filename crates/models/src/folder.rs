@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kiln_engine::Precision;
 use serde_json::Value as Json;
 
-use crate::weights::Files;
+use crate::weights::{self, Files, Part, SharedWeights};
 use crate::{Device, Error};
 
 pub(crate) use model_config::{model_config, naming};
@@ -47,6 +47,41 @@ pub(crate) fn config(files: &Arc<dyn Files>) -> Result<Json, Error> {
         let folder = files.display("");
         Error::Input(format!("{} holds no config.json", folder.trim_end_matches('/')))
     })
+}
+
+/// A model's configuration and weights.
+pub(crate) type Model = (Json, SharedWeights);
+
+/// Refuses what is not the folder of a pipeline of one of these classes, or lacks one of these parts.
+pub(crate) fn check_pipeline(files: &Arc<dyn Files>, classes: &[&str], parts: &[&str]) -> Result<(), Error> {
+    const INDEX: &str = "model_index.json";
+    let missing = |name: &str| {
+        let folder = files.display("");
+        let folder = folder.trim_end_matches('/');
+        Error::Input(format!("{folder} holds no {name}, so it is no pipeline's folder"))
+    };
+    let index = read_json(files, INDEX)?.ok_or_else(|| missing(INDEX))?;
+    match index.get("_class_name").and_then(Json::as_str) {
+        Some(class) if classes.contains(&class) => {}
+        Some(class) => return Err(Error::Input(format!("{}: Kiln has no {class}", files.display(INDEX)))),
+        None => return Err(Error::Input(format!("{} names no pipeline", files.display(INDEX)))),
+    }
+    parts.iter().find(|part| !holds(files, part)).map_or(Ok(()), |part| Err(missing(part)))
+}
+
+/// Whether there is a folder of this name: one without a file is one that is not there.
+pub(crate) fn holds(files: &Arc<dyn Files>, part: &str) -> bool {
+    Part::new(files.clone(), part).list().is_ok_and(|names| !names.is_empty())
+}
+
+/// A folder within another.
+pub(crate) fn part(files: &Arc<dyn Files>, name: &str) -> Arc<dyn Files> {
+    Arc::new(Part::new(files.clone(), name))
+}
+
+/// A pipeline's model of this name.
+pub(crate) fn model(files: &Arc<dyn Files>, name: &str) -> Result<Model, Error> {
+    Ok((config(&part(files, name))?, weights::open_part(files, name)?))
 }
 
 /// Refuses f16 on a device without it.

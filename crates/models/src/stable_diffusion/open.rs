@@ -9,14 +9,15 @@ use super::text::TextEncoder;
 use super::{Additions, StableDiffusion};
 use crate::clip_text::{self, ClipText, token_table};
 use crate::diffusion::Sampler;
+use crate::folder::{self, Model, holds, model, part};
 use crate::lora::Merged;
 use crate::schedulers::Scheduler;
 use crate::single_file::SingleFile;
 use crate::textual_inversion::{TextualInversion, WithTokens};
 use crate::tokenizer::clip;
 use crate::unet::{self, UNet};
-use crate::weights::{self, Files, Part, SharedWeights, Weights};
-use crate::{Device, Error, LatentCodec, Tokenizer, folder};
+use crate::weights::{Files, SharedWeights, Weights};
+use crate::{Device, Error, LatentCodec, Tokenizer};
 
 /// Classes of diffusers whose folders hold the same parts.
 const CLASSES: [&str; 5] = [
@@ -29,9 +30,6 @@ const CLASSES: [&str; 5] = [
 
 /// Parts that have to be there.
 const PARTS: [&str; 5] = ["tokenizer", "text_encoder", "unet", "vae", "scheduler"];
-
-/// A model's configuration and weights.
-type Model = (Json, SharedWeights);
 
 /// What a pipeline is made of.
 struct Pieces {
@@ -51,25 +49,7 @@ impl StableDiffusion {
         precision: Precision,
         additions: &Additions,
     ) -> Result<Self, Error> {
-        let index = folder::read_json(files, "model_index.json")?;
-        let index = index.ok_or_else(|| missing(files, "model_index.json"))?;
-        match index.get("_class_name").and_then(Json::as_str) {
-            Some(class) if CLASSES.contains(&class) => {}
-            Some(class) => {
-                return Err(Error::Input(format!(
-                    "{}: Kiln has no {class}",
-                    files.display("model_index.json")
-                )));
-            }
-            None => {
-                return Err(Error::Input(format!("{} names no pipeline", files.display("model_index.json"))));
-            }
-        }
-        for part in PARTS {
-            if !holds(files, part) {
-                return Err(missing(files, part));
-            }
-        }
+        folder::check_pipeline(files, &CLASSES, &PARTS)?;
         let tokenizer = match &additions.tokenizer {
             Some(given) => Tokenizer::from_files(&tokenizer_folder(given))?,
             None => Tokenizer::from_files(&part(files, "tokenizer"))?,
@@ -171,11 +151,6 @@ impl StableDiffusion {
     }
 }
 
-/// Whether there is a folder of this name: one without a file is one that is not there.
-fn holds(files: &Arc<dyn Files>, part: &str) -> bool {
-    Part::new(files.clone(), part).list().is_ok_and(|names| !names.is_empty())
-}
-
 /// The folder of a tokenizer, where a folder is given that holds it or its files.
 fn tokenizer_folder(files: &Arc<dyn Files>) -> Arc<dyn Files> {
     if has_vocabulary(files) || !holds(files, "tokenizer") { files.clone() } else { part(files, "tokenizer") }
@@ -214,19 +189,6 @@ fn single_tokenizer(
 
 fn has_vocabulary(files: &Arc<dyn Files>) -> bool {
     ["tokenizer.json", "vocab.json"].iter().any(|name| matches!(files.size(name), Ok(Some(_))))
-}
-
-fn part(files: &Arc<dyn Files>, name: &str) -> Arc<dyn Files> {
-    Arc::new(Part::new(files.clone(), name))
-}
-
-fn missing(files: &Arc<dyn Files>, name: &str) -> Error {
-    let folder = files.display("");
-    Error::Input(format!("{} holds no {name}, so it is no pipeline's folder", folder.trim_end_matches('/')))
-}
-
-fn model(files: &Arc<dyn Files>, name: &str) -> Result<Model, Error> {
-    Ok((folder::config(&part(files, name))?, weights::open_part(files, name)?))
 }
 
 fn text(
