@@ -1,6 +1,7 @@
 //! Which graphs: models, their weights and their pre- and post-processing.
 #![deny(missing_docs)]
 
+pub mod amused;
 pub mod autoencoder_kl;
 pub mod autoencoder_tiny;
 mod blocks;

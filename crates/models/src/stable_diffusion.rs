@@ -20,7 +20,7 @@
 mod additions;
 mod noise;
 mod open;
-mod pictures;
+pub(crate) mod pictures;
 mod plan;
 mod request;
 mod text;

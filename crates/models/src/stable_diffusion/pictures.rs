@@ -10,7 +10,8 @@ pub(super) fn pixels(picture: &Picture, size: [usize; 2]) -> Result<Tensor, Erro
     Ok(resized(picture, size).to_image().map_err(GraphError::from)?)
 }
 
-fn resized(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
+/// A picture at `[height, width]`.
+pub(crate) fn resized(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
     if (picture.height, picture.width) == (height, width) {
         return picture.clone();
     }
@@ -18,13 +19,13 @@ fn resized(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
 }
 
 /// What of a picture is to change.
-pub(super) struct Opening {
+pub(crate) struct Opening {
     size: [usize; 2],
     open: Vec<bool>,
 }
 
 /// The half of a mask that is brighter, at `[height, width]`.
-pub(super) fn mask(mask: &Picture, size: [usize; 2]) -> Opening {
+pub(crate) fn mask(mask: &Picture, size: [usize; 2]) -> Opening {
     let mask = resized(mask, size);
     let grey = |pixel: &[u8]| {
         // PIL's "L", in 16-bit fixed point.
@@ -36,6 +37,11 @@ pub(super) fn mask(mask: &Picture, size: [usize; 2]) -> Opening {
 }
 
 impl Opening {
+    /// Whether each pixel is to change, row by row.
+    pub fn pixels(&self) -> &[bool] {
+        &self.open
+    }
+
     /// 1 where latents of this height and width change and 0 where they stay, by the nearest pixel: `[1, height, width, 1]`.
     pub fn latents(&self, [height, width, _]: [usize; 3]) -> Result<Tensor, Error> {
         let [rows, columns] = self.size;
