@@ -1,6 +1,7 @@
 //! Tests that need a device. Each is reported as ignored where there is none, and fails instead where
 //! `KILN_REQUIRE_GPU=1`.
 
+mod amused;
 mod captions;
 mod codes;
 mod digits;
@@ -66,6 +67,7 @@ fn main() {
     trials.extend(range::trials(&gpu));
     trials.extend(slabs::trials(&gpu));
     trials.extend(faults::trials(&gpu));
+    trials.extend(amused::trials(&gpu));
     trials.extend(captions::trials(&gpu));
     trials.extend(codes::trials(&gpu));
     trials.extend(digits::trials(&gpu));
