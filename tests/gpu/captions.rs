@@ -12,6 +12,8 @@ use libtest_mimic::{Failed, Trial};
 
 #[path = "../../crates/cli/src/demo/judge.rs"]
 mod judge;
+#[path = "../../crates/cli/src/demo/things.rs"]
+mod things;
 
 use judge::{Asked, Verdict};
 

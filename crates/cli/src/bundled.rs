@@ -77,11 +77,25 @@ const CAPTIONS: &[(&str, &[u8])] = embedded!(
     "vae/diffusion_pytorch_model.safetensors",
 );
 
+/// A small VQGAN of two stages that compresses and writes coloured digits.
+const GLYPHS: &[(&str, &[u8])] = embedded!("digits-vqgan": "config.json", "model.safetensors");
+
+/// Five pictures that it was not trained on.
+const GLYPH_SAMPLES: &[(&str, &[u8])] = embedded!(
+    "digits-vqgan/heldout":
+    "000-purple-5.png",
+    "001-blue-9.png",
+    "004-green-4.png",
+    "030-white-7.png",
+    "041-red-1.png",
+);
+
 /// Bundled models by name.
-const MODELS: &[(&str, &[(&str, &[u8])])] = &[("digits", DIGITS), ("scenes", SCENES), ("captions", CAPTIONS)];
+const MODELS: &[(&str, &[(&str, &[u8])])] =
+    &[("digits", DIGITS), ("scenes", SCENES), ("captions", CAPTIONS), ("glyphs", GLYPHS)];
 
 /// What MODEL may be, for the help of every command.
-pub const MODEL_HELP: &str = "A folder in the hub's layout, hub:owner/name, or a bundled model: digits (classifies), scenes (detects), captions (makes pictures)";
+pub const MODEL_HELP: &str = "A folder in the hub's layout, hub:owner/name, or a bundled model: digits (classifies), scenes (detects), captions and glyphs (make pictures)";
 
 /// The files of MODEL, and what errors call them.
 pub fn files(model: &str) -> Result<Arc<dyn Files>> {
@@ -146,6 +160,11 @@ pub fn digit_samples() -> Result<Vec<(&'static str, &'static str, Picture)>> {
         Ok((name, label, Picture::decode(bytes)?))
     };
     DIGIT_SAMPLES.iter().map(decode).collect()
+}
+
+/// The samples of glyphs with their names.
+pub fn glyph_samples() -> Result<Vec<(&'static str, Picture)>> {
+    GLYPH_SAMPLES.iter().map(|&(name, bytes)| Ok((name, Picture::decode(bytes)?))).collect()
 }
 
 /// The scene samples with their names, and what is in them.

@@ -23,7 +23,7 @@ use report::{Measured, Report};
 use sheet::Sheet;
 
 /// What MODEL may be.
-const MODEL_HELP: &str = "The folder of an autoencoder with a codebook (VQGAN), or of a model that begins with one; hub:owner/name";
+const MODEL_HELP: &str = "The folder of an autoencoder with a codebook (VQGAN), or of a model that begins with one; hub:owner/name; or glyphs, which is bundled";
 
 /// Options of all three.
 #[derive(clap::Args)]

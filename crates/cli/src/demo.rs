@@ -1,11 +1,14 @@
 //! `kiln demo`: what the bundled models do, on this machine.
 
 mod classification;
+mod codes;
 mod detection;
 mod generation;
 mod judge;
+mod reading;
 #[cfg(test)]
 mod tests;
+mod things;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -46,6 +49,7 @@ const SECTIONS: &[Section] = &[
     Section { title: "Classification: a ViT reads handwritten digits", run: classification::run },
     Section { title: "Detection: a DETR finds handwritten digits in scenes", run: detection::run },
     Section { title: "Generation: latent diffusion makes scenes of captions", run: generation::run },
+    Section { title: "Codes: a VQGAN compresses digits, and writes digits of a class", run: codes::run },
 ];
 
 pub fn run(args: &Args, device: &DeviceArgs) -> Result<Outcome> {

@@ -1,6 +1,8 @@
 use kiln::models::image::Picture;
 
-use super::judge::{Asked, ink};
+use super::judge::Asked;
+use super::reading::{light, shows};
+use super::things::ink;
 
 #[test]
 fn captions_are_read_and_nothing_else() {
@@ -23,4 +25,16 @@ fn ink_is_what_is_bright_in_a_box() {
     assert_eq!(ink(&picture, [0.0, 0.0, 3.6, 8.0]), None);
     assert_eq!(ink(&picture, [5.0, 5.0, 2.0, 2.0]), None);
     assert_eq!(ink(&picture, [-9.0, f32::NAN, 900.0, 9.0]), Some("blue"));
+}
+
+#[test]
+fn a_digit_is_read_in_its_colour() {
+    let pixels = (0..64).flat_map(|i| if i % 8 < 4 { [30, 40, 30] } else { [58, 120, 250] });
+    let picture = Picture::new(8, 8, pixels.collect()).unwrap();
+    let grey = light(&picture);
+    assert_eq!((&grey.rgb[..3], &grey.rgb[12..15]), (&[40; 3][..], &[250; 3][..]));
+    assert!(shows(&picture, "blue 3", "three"));
+    for (class, label) in [("red 3", "three"), ("blue 3", "four"), ("blue", "three"), ("", "")] {
+        assert!(!shows(&picture, class, label), "{class} {label}");
+    }
 }
