@@ -9,7 +9,7 @@ use kiln::models::weights::Folder;
 use libtest_mimic::{Failed, Trial};
 
 /// Folders of `tests/fixtures`, and whether f16 holds their inputs.
-const CASES: [(&str, bool); 25] = [
+const CASES: [(&str, bool); 28] = [
     ("autoencoder/kl", true),
     ("autoencoder/kl_no_quant", true),
     ("autoencoder/tiny", true),
@@ -22,6 +22,9 @@ const CASES: [(&str, bool); 25] = [
     ("dcgan/wgan", true),
     ("detr/segmentation", true),
     ("detr/three_stages", true),
+    ("gpt/gpt2", true),
+    ("gpt/mingpt", true),
+    ("gpt/untied", true),
     ("unet/class_identity", true),
     ("unet/class_projection", true),
     ("unet/class_simple_projection", true),

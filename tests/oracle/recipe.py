@@ -31,7 +31,7 @@ def shape_of(name, tensor, others):
     if name.endswith("running_var"):
         return 0.5, 1.0
     if tensor.ndim == 1:
-        is_norm = name.endswith("weight") and ("norm" in name or ".gn" in name)
+        is_norm = name.endswith("weight") and any(part in name for part in ("norm", ".gn", ".ln_"))
         return (0.2, 1.0) if is_norm else (0.1, 0.0)
     for part, shape in others.items():
         if part in name:

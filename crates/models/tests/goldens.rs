@@ -41,6 +41,14 @@ fn three_stages_and_learned_positions() {
 }
 
 #[test]
+fn transformers_that_write_tokens() {
+    for case in ["gpt/gpt2", "gpt/mingpt", "gpt/untied"] {
+        passes(case, Precision::F32, 9);
+        passes(case, Precision::F16, 9);
+    }
+}
+
+#[test]
 fn prompts_whose_largest_id_ends_them() {
     passes("clip_text/quick_gelu", Precision::F32, 20);
     passes("clip_text/quick_gelu", Precision::F16, 20);
