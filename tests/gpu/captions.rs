@@ -10,10 +10,10 @@ use kiln::models::stable_diffusion::{Request, StableDiffusion};
 use kiln::models::{Detector, Device};
 use libtest_mimic::{Failed, Trial};
 
+use crate::things;
+
 #[path = "../../crates/cli/src/demo/judge.rs"]
 mod judge;
-#[path = "../../crates/cli/src/demo/things.rs"]
-mod things;
 
 use judge::{Asked, Verdict};
 

@@ -6,6 +6,7 @@ mod captions;
 mod codes;
 mod digits;
 mod faults;
+mod glyphs;
 mod goldens;
 mod parity;
 mod pipelines;
@@ -15,6 +16,9 @@ mod session;
 mod slabs;
 mod states;
 mod tuning;
+
+#[path = "../../crates/cli/src/demo/things.rs"]
+mod things;
 
 use kiln::engine::{Gpu, GpuOptions};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -69,6 +73,7 @@ fn main() {
     trials.extend(faults::trials(&gpu));
     trials.extend(amused::trials(&gpu));
     trials.extend(captions::trials(&gpu));
+    trials.extend(glyphs::trials(&gpu));
     trials.extend(codes::trials(&gpu));
     trials.extend(digits::trials(&gpu));
     trials.extend(pipelines::trials(&gpu));

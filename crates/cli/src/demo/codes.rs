@@ -40,7 +40,11 @@ fn compress(demo: &mut Demo, vqgan: &mut Vqgan) -> Result<Vec<Tile>> {
         let bytes = codec.encode_blocking(&picture)?.to_bytes();
         let again = codec.decode_blocking(&CodeMap::from_bytes(&bytes)?)?;
         let quality = psnr(&picture, &again)?;
-        say!("  {name:<20} {} bytes of codes for {} of pixels, {quality:.1} dB", bytes.len(), picture.rgb.len());
+        say!(
+            "  {name:<20} {} bytes of codes for {} of pixels, {quality:.1} dB",
+            bytes.len(),
+            picture.rgb.len()
+        );
         demo.write(&format!("reconstructed-{name}"), &again)?;
         tiles.push(Tile { picture, lines: vec!["original".into()] });
         tiles.push(Tile { picture: again, lines: vec![format!("{} bytes", bytes.len())] });
@@ -51,7 +55,8 @@ fn compress(demo: &mut Demo, vqgan: &mut Vqgan) -> Result<Vec<Tile>> {
 /// A picture of each digit, in one colour after the other.
 fn write(demo: &mut Demo, vqgan: &mut Vqgan) -> Result<Vec<Tile>> {
     let request = request((0..COLUMNS).map(asked).collect());
-    let (samples, first) = timed("compiling and writing codes", || Ok(vqgan.sample_blocking(&request, &mut ())?))?;
+    let (samples, first) =
+        timed("compiling and writing codes", || Ok(vqgan.sample_blocking(&request, &mut ())?))?;
     let (_, again) = timed("writing codes", || Ok(vqgan.sample_blocking(&request, &mut ())?))?;
     let mut classifier = bundled::classifier("digits", demo.device.clone(), Precision::F32)?;
     let read: Vec<_> = samples.iter().map(|sample| light(&sample.picture)).collect();
@@ -64,7 +69,9 @@ fn write(demo: &mut Demo, vqgan: &mut Vqgan) -> Result<Vec<Tile>> {
         demo.write(&format!("sampled-{}.png", name.replace(' ', "-")), &sample.picture)?;
         tiles.push(Tile { picture: sample.picture, lines: vec![name] });
     }
-    say!("  {right} of {COLUMNS} show the digit and the colour that were asked for, as the bundled ViT reads them");
+    say!(
+        "  {right} of {COLUMNS} show the digit and the colour that were asked for, as the bundled ViT reads them"
+    );
     say_times(first, again, COLUMNS);
     Ok(tiles)
 }

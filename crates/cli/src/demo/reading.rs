@@ -16,5 +16,6 @@ pub fn light(picture: &Picture) -> Picture {
 /// Whether a picture shows its class, such as `red 3`, given what the classifier calls it.
 pub fn shows(picture: &Picture, class: &str, label: &str) -> bool {
     let whole = [0.0, 0.0, picture.width as f32, picture.height as f32];
-    thing(&format!("a {class}")).is_some_and(|(colour, digit)| digit == label && colour == ink(picture, whole))
+    thing(&format!("a {class}"))
+        .is_some_and(|(colour, digit)| digit == label && colour == ink(picture, whole))
 }

@@ -13,7 +13,8 @@ const COLOURS: [(&str, [f32; 3]); 6] = [
 ];
 
 /// What the detector calls the digits.
-pub(super) const DIGITS: [&str; 10] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+pub(super) const DIGITS: [&str; 10] =
+    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 
 /// A digit in a colour; `None` for a colour that has no name.
 pub(super) type Thing = (Option<&'static str>, &'static str);
