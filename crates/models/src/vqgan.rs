@@ -48,6 +48,9 @@ pub use request::{Completion, Progress, Request, Sample, Watch};
 use condition::Conditioner;
 use config::Config;
 
+/// What trainers put before all names.
+const TRAINERS: &str = "state_dict.";
+
 /// Both stages on a device.
 pub struct Vqgan {
     gpt: Gpt,
@@ -79,6 +82,8 @@ impl Vqgan {
     ) -> Result<Self, Error> {
         folder::check_precision(&device, precision)?;
         let config = Config::from_json(config)?;
+        let trained = weights.names().iter().any(|name| name.starts_with(TRAINERS));
+        let weights = if trained { weights::within(&weights, TRAINERS) } else { weights };
         let gpt = Gpt::new(config.transformer, weights.as_ref())?;
         let codec = CodeCodec::new(&config.first_stage, weights.clone(), device.clone(), precision)?;
         let conditioner = Conditioner::new(config.condition, &weights, &device, precision)?;

@@ -1,7 +1,10 @@
 // A query an invocation, its keys one after the other, with an online softmax (Milakov and Gimelshein 2018): whenever
 // a larger score comes, the sums so far are scaled down. The yardstick for the other kernels, and the fallback.
+//
+// A workgroup has queries of one head, or with ALL_HEADS, where they are few, those of several.
 
 override WORKGROUP = 64u;
+override ALL_HEADS = 0u;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -13,11 +16,17 @@ fn main(
     if place >= params.groups {
         return;
     }
-    let query = place % params.tiles * WORKGROUP + lane;
-    if query >= params.queries {
+    var query = place % params.tiles * WORKGROUP + lane;
+    var batch_head = place / params.tiles;
+    if ALL_HEADS != 0u {
+        let i = place * WORKGROUP + lane;
+        query = i % params.queries;
+        batch_head = i / params.queries;
+    }
+    if query >= params.queries || batch_head >= params.batch_heads {
         return;
     }
-    let head = head_at(place / params.tiles);
+    let head = head_at(batch_head);
     var own: array<vec4<f32>, HEAD_QUADS>;
     for (var d = 0u; d < HEAD_QUADS; d++) {
         own[d] = q_load(head.q + query * params.q_row, d) * params.scale;

@@ -1,8 +1,5 @@
 //! What a picture is to show, as the tokens before its own.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use kiln_engine::Precision;
 use kiln_graph::{GraphError, Tensor};
 
@@ -11,7 +8,7 @@ use crate::code_codec::CodeCodec;
 use crate::image::{Filter, Picture, resize};
 use crate::prepared::Prepared;
 use crate::vq_model::{self, VqModel};
-use crate::weights::{Cut, Place, SharedWeights, View};
+use crate::weights::{SharedWeights, within};
 use crate::{Device, Error, Runner, Taps};
 
 /// What stands before the names of the autoencoder of maps.
@@ -77,7 +74,7 @@ impl Conditioner {
                 Self { kind: Conditions::Maps { channels: 3 }, start: 0, maps: Some(Maps::FirstStage) }
             }
             Source::Map(config) => {
-                let weights = vq_model::diffusers_names(without_prefix(weights));
+                let weights = vq_model::diffusers_names(within(weights, MAP_PREFIX));
                 let model = VqModel::new(vq_model::Config::from_json(&config)?, weights.as_ref())?;
                 let channels = model.config().in_channels;
                 let own =
@@ -200,16 +197,4 @@ fn channels(map: &Picture, [height, width]: [usize; 2], channels: usize) -> Resu
         }
     };
     Ok(Tensor::f32([1, height, width, channels], values).map_err(GraphError::from)?)
-}
-
-/// The weights of the autoencoder of maps alone.
-fn without_prefix(weights: &SharedWeights) -> SharedWeights {
-    let mut places = BTreeMap::new();
-    for tensor in weights.names() {
-        if let (Some(name), Some(shape)) = (tensor.strip_prefix(MAP_PREFIX), weights.shape(&tensor)) {
-            let shape = shape.to_vec();
-            places.insert(name.to_string(), Place { tensor: tensor.clone(), cut: Cut::Whole, shape });
-        }
-    }
-    Arc::new(View::new(weights.clone(), places))
 }

@@ -4,10 +4,10 @@ use kiln_graph::sampling::Sampler;
 
 use super::request::{Completion, Progress, Request, Sample, Watch};
 use super::{Compiled, Vqgan, window};
-use crate::Error;
 use crate::code_codec::CodeMap;
 use crate::gpt::{Decoder, Window};
 use crate::image::{Filter, Picture, resize};
+use crate::{Device, Error};
 
 /// Most codes of a picture.
 const MAX_CODES: usize = 1 << 16;
@@ -220,11 +220,16 @@ impl Vqgan {
     fn compiled(&self, request: &Request, tokens: usize) -> Compiled {
         // Where the vocabulary has more than codes, some of the largest might be none.
         let all_are_codes = self.codec.codebook().size as usize == self.gpt.config().vocab_size;
+        // Reading back is a copy in the same memory there, and to look for the largest costs more.
+        let at_hand = match &self.device {
+            Device::Cpu => true,
+            Device::Gpu(gpu) => gpu.tier().software,
+        };
         let top_k = match request.sampling.temperature {
             0.0 => Some(1),
             _ => request.sampling.top_k,
         };
-        Compiled { batch: request.seeds.len(), tokens, top_k: top_k.filter(|_| all_are_codes) }
+        Compiled { batch: request.seeds.len(), tokens, top_k: top_k.filter(|_| all_are_codes && !at_hand) }
     }
 
     async fn new_decoder(&self, compiled: Compiled) -> Result<Decoder, Error> {

@@ -105,6 +105,16 @@ fn a_cache_gives_the_codes_that_whole_texts_give() {
 }
 
 #[test]
+fn checkpoints_of_trainers_are_read() {
+    let (config, weights) = parts(classes(), 64);
+    let weights: HashMap<String, Tensor> =
+        weights.into_iter().map(|(name, tensor)| (format!("state_dict.{name}"), tensor)).collect();
+    let mut theirs = Vqgan::new(&config, Arc::new(weights), Device::Cpu, Precision::F32).unwrap();
+    let request = Request { conditions: vec![Condition::Class(2)], ..Request::default() };
+    assert_eq!(sample(&mut theirs, &request), sample(&mut model(classes(), 64), &request));
+}
+
+#[test]
 fn a_batch_is_its_members() {
     let mut vqgan = model(classes(), 64);
     let conditions: Vec<Condition> = [0, 3, 5].map(Condition::Class).to_vec();

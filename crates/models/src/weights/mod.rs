@@ -26,7 +26,7 @@ pub use files::{Files, Memory, Part};
 pub use recipe::Recipe;
 pub(crate) use renaming::Renaming;
 pub use safetensors::{Entry, SafeTensors};
-pub(crate) use view::{Cut, Place, View};
+pub(crate) use view::{Cut, Place, View, within};
 
 /// Weights that cannot be had. Each is one plain sentence that names the file.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use kiln_graph::{GraphError, Tensor, WeightSource};
 
@@ -40,6 +41,18 @@ impl View {
     pub fn new(file: SharedWeights, places: BTreeMap<String, Place>) -> Self {
         Self { file, places }
     }
+}
+
+/// The weights whose names begin with `prefix`, without it.
+pub(crate) fn within(file: &SharedWeights, prefix: &str) -> SharedWeights {
+    let mut places = BTreeMap::new();
+    for tensor in file.names() {
+        if let (Some(name), Some(shape)) = (tensor.strip_prefix(prefix), file.shape(&tensor)) {
+            let shape = shape.to_vec();
+            places.insert(name.to_string(), Place { tensor: tensor.clone(), cut: Cut::Whole, shape });
+        }
+    }
+    Arc::new(View::new(file.clone(), places))
 }
 
 impl WeightSource for View {

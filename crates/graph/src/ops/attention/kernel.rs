@@ -67,7 +67,11 @@ pub(super) fn launches(
     // A small attention is over before a larger kernel is compiled.
     let short = build.rows_iterations() <= MAX_ITERATIONS;
     let lanes = !short || build.work() >= LANES_WORK;
-    let mut launches: Vec<Launch> = few.into_iter().collect();
+    let mut launches = Vec::new();
+    if short && shapes.queries <= FEW_QUERIES {
+        launches.push(build.heads(tier));
+    }
+    launches.extend(few);
     if lanes && build.lanes_iterations(build.blocks()) <= MAX_ITERATIONS {
         launches.push(build.lanes(tier));
     }
@@ -267,8 +271,22 @@ impl Build<'_> {
 
     /// A query an invocation.
     fn rows(&self, tier: &Tier) -> Launch {
-        let workgroup = if tier.software { 8 } else { 64.min(tier.limits.max_invocations) };
-        let kernel = Kernel::new(self.units(shaders::ATTENTION_ROWS)).set("WORKGROUP", workgroup);
+        let (kernel, workgroup) = self.rows_kernel(tier);
         Launch::one("rows", self.dispatch(kernel, workgroup))
+    }
+
+    /// A query an invocation, where they are few: those of several heads side by side, without the barriers that cost
+    /// software rasterisers much.
+    fn heads(&self, tier: &Tier) -> Launch {
+        let (kernel, workgroup) = self.rows_kernel(tier);
+        let mut dispatch = self.dispatch(kernel.set("ALL_HEADS", 1), workgroup);
+        let queries = self.shapes.batch * self.shapes.heads * self.shapes.queries;
+        dispatch.groups = queries.div_ceil(workgroup as usize) as u64;
+        Launch::one("heads", dispatch)
+    }
+
+    fn rows_kernel(&self, tier: &Tier) -> (Kernel, u32) {
+        let workgroup = if tier.software { 8 } else { 64.min(tier.limits.max_invocations) };
+        (Kernel::new(self.units(shaders::ATTENTION_ROWS)).set("WORKGROUP", workgroup), workgroup)
     }
 }
