@@ -160,10 +160,11 @@ impl Amused {
         };
         let mut codes = self.begin(request, &plan, &mut generators).await?;
         for step in plan.first..plan.timetable.steps() {
-            let noise: Vec<Vec<f32>> = generators
-                .par_iter_mut()
-                .map(|generator| generator.exponentials(rows * columns * plan.codebook))
-                .collect();
+            let noise = generators.par_iter_mut().zip(&codes).map(|(generator, codes)| {
+                let masked: Vec<bool> = codes.iter().map(|&code| code == mask).collect();
+                generator.exponentials_of(&masked, plan.codebook)
+            });
+            let noise: Vec<Vec<f32>> = noise.collect();
             let ids = tensor(&codes)?;
             let drawn = self.stepper.draw(&plan, &conditions, ids, noise).await?;
             let mut predicted = Vec::with_capacity(codes.len());

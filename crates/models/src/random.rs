@@ -73,8 +73,18 @@ impl Generator {
     ///
     /// Each is made of a uniform number in f64 and rounded once, as in PyTorch 2.15.
     pub fn exponentials(&mut self, count: usize) -> Vec<f32> {
-        let uniforms: Vec<f64> = (0..count).map(|_| self.uniform_double()).collect();
-        uniforms.par_iter().map(|uniform| -(-uniform).ln_1p() as f32).collect()
+        self.uniform_doubles(count).into_par_iter().map(exponential).collect()
+    }
+
+    /// The same for groups of `each` numbers, of which those that are `wanted` alone are computed, and the others are 1.
+    /// All are drawn, so that what comes behind them is the same.
+    pub fn exponentials_of(&mut self, wanted: &[bool], each: usize) -> Vec<f32> {
+        let uniforms = self.uniform_doubles(wanted.len() * each);
+        let groups = uniforms.par_chunks(each.max(1)).zip(wanted);
+        let computed = groups.flat_map_iter(|(group, &wanted)| {
+            group.iter().map(move |&uniform| if wanted { exponential(uniform) } else { 1.0 })
+        });
+        computed.collect()
     }
 
     fn uniform(&mut self) -> f32 {
@@ -90,6 +100,10 @@ impl Generator {
         bits as f64 / (1u64 << BITS) as f64
     }
 
+    fn uniform_doubles(&mut self, count: usize) -> Vec<f64> {
+        (0..count).map(|_| self.uniform_double()).collect()
+    }
+
     fn normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;
@@ -100,6 +114,11 @@ impl Generator {
         self.spare = Some(radius * sine);
         radius * cosine
     }
+}
+
+/// The exponential number of a uniform one.
+fn exponential(uniform: f64) -> f32 {
+    -(-uniform).ln_1p() as f32
 }
 
 /// Turns 16 uniform numbers into normal ones: the first eight give lengths, the last eight angles. Intermediate results
@@ -127,6 +146,19 @@ mod tests {
         let mut other = one.clone();
         assert!(other.normals(0).is_empty() && other.uniforms(0).is_empty());
         assert_eq!(one.normals(40), other.normals(40));
+    }
+
+    #[test]
+    fn numbers_that_are_not_wanted_are_drawn_too() {
+        let (mut all, mut some) = (Generator::new(5), Generator::new(5));
+        let (whole, wanted) = (all.exponentials(12), [true, false, false, true]);
+        let part = some.exponentials_of(&wanted, 3);
+        for (i, wanted) in wanted.into_iter().enumerate() {
+            let group = i * 3..(i + 1) * 3;
+            assert_eq!(part[group.clone()], if wanted { whole[group].to_vec() } else { vec![1.0; 3] }[..]);
+        }
+        assert_eq!(all.uniforms(3), some.uniforms(3));
+        assert!(some.exponentials_of(&[], 3).is_empty() && some.exponentials_of(&[true], 0).is_empty());
     }
 
     #[test]

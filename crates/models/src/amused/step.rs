@@ -51,7 +51,7 @@ impl Stepper {
     }
 
     /// What is drawn for every one of `codes` `[batch, height, width]`, with exponential noise for each place and code of
-    /// each picture. A step reads back a code and a probability a place, and nothing is compiled but for the first.
+    /// each picture; what is drawn where a code is known already says nothing. A step reads back a code and a probability a place, and nothing is compiled but for the first.
     pub async fn draw(
         &mut self,
         plan: &Plan,
