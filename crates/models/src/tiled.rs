@@ -120,6 +120,10 @@ impl<M: Tileable + Clone> Tiled<M> {
         &self.device
     }
 
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     pub fn set_tiling(&mut self, tiling: Tiling) {
         self.tiling = tiling;
     }

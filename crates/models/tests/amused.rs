@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use kiln_engine::Precision;
+use kiln_graph::Tensor;
 use kiln_models as models;
 use kiln_models::amused::{Amused, Request};
 use kiln_models::{Device, Error};
@@ -39,6 +40,17 @@ fn previews_have_a_code_everywhere() {
     let ended = pipeline.generate_blocking(&request, &mut watch);
     assert!(matches!(ended, Err(Error::Engine(kiln_engine::Error::Cancelled))));
     assert_eq!(previews, 3);
+}
+
+#[test]
+fn codes_that_are_no_grid_are_refused() {
+    let mut decoder = open().decoder().another();
+    for shape in [vec![], vec![4], vec![0, 8, 8], vec![1, 0, 8], vec![1, 2, 2, 1]] {
+        let codes = Tensor::i32(shape.clone(), vec![0; shape.iter().product()]).unwrap();
+        assert!(decoder.pictures_blocking(&codes).is_err(), "{shape:?}");
+    }
+    let floats = Tensor::f32([1, 8, 8], vec![0.0; 64]).unwrap();
+    assert!(decoder.pictures_blocking(&floats).is_err());
 }
 
 #[test]
