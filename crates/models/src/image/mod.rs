@@ -2,12 +2,14 @@
 
 pub(crate) mod batch;
 mod decode;
+mod fill;
 mod heat_map;
 mod processor;
 pub mod quality;
 mod resample;
 
 pub use decode::{Picture, PictureError};
+pub use fill::fill;
 pub use heat_map::{HeatMap, overlay};
 pub use processor::{Crop, ImageProcessor, ProcessorError, Resize};
 pub use resample::{Filter, resize};

@@ -6,7 +6,7 @@ use super::request::{Completion, Progress, Request, Sample, Watch};
 use super::{Compiled, Vqgan, window};
 use crate::code_codec::CodeMap;
 use crate::gpt::{Decoder, Window};
-use crate::image::{Filter, Picture, resize};
+use crate::image::{Filter, Picture, fill};
 use crate::{Device, Error};
 
 /// Most codes of a picture.
@@ -211,8 +211,8 @@ impl Vqgan {
 
     /// The codes of what is there of a picture.
     async fn beginning(&mut self, completion: &Completion, grid: [usize; 2]) -> Result<Vec<u32>, Error> {
-        let size = grid.map(|side| side * self.spatial_factor());
-        let picture = filling(&completion.picture, size);
+        let [height, width] = grid.map(|side| side * self.spatial_factor());
+        let picture = fill(&completion.picture, width, height, Filter::Lanczos);
         let codes = self.codec.encode(&picture).await?;
         Ok(codes.codes().iter().take(completion.rows * grid[1]).copied().collect())
     }
@@ -243,16 +243,4 @@ impl Vqgan {
         let (gpt, weights) = (self.gpt.clone(), self.weights.clone());
         Window::new(&self.device, gpt, weights, self.precision, batch, tokens, top_k, &mut |_, _| {}).await
     }
-}
-
-/// The middle of a picture at `[height, width]`: what is left over of its longer side is cut away.
-fn filling(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
-    let scale = (height as f64 / picture.height as f64).max(width as f64 / picture.width as f64);
-    let at = |side: usize, least: usize| ((side as f64 * scale).round() as usize).max(least);
-    let (rows, columns) = (at(picture.height, height), at(picture.width, width));
-    let large = resize(picture, columns, rows, Filter::Lanczos);
-    let (top, left) = ((rows - height) / 2, (columns - width) / 2);
-    let lines = large.rgb.chunks(columns * 3).skip(top).take(height);
-    let rgb = lines.flat_map(|line| line[left * 3..(left + width) * 3].iter().copied()).collect();
-    Picture { width, height, rgb }
 }
