@@ -41,7 +41,6 @@ pub fn spinner(what: &str) -> ProgressBar {
 pub struct Pending {
     path: PathBuf,
     temporary: PathBuf,
-    file: Option<File>,
 }
 
 impl Pending {
@@ -52,18 +51,18 @@ impl Pending {
         }
         let Some(name) = path.file_name() else { bail!("{} is no file's name", path.display()) };
         let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-        let file =
-            File::create(&temporary).with_context(|| format!("{} cannot be written", path.display()))?;
-        Ok(Self { path: path.to_path_buf(), temporary, file: Some(file) })
+        // It is closed again: there may be thousands of them.
+        File::create(&temporary).with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(Self { path: path.to_path_buf(), temporary })
     }
 
     /// Writes the content, and the file is there.
-    pub fn commit(mut self, bytes: &[u8]) -> Result<()> {
-        let mut write = || {
-            if let Some(mut file) = self.file.take() {
-                file.write_all(bytes)?;
-                file.sync_all()?;
-            }
+    pub fn commit(self, bytes: &[u8]) -> Result<()> {
+        let write = || {
+            let mut file = File::create(&self.temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            drop(file);
             std::fs::rename(&self.temporary, &self.path)
         };
         write().with_context(|| format!("{} cannot be written", self.path.display()))
@@ -73,7 +72,6 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         // After a rename there is nothing left of that name.
-        drop(self.file.take());
         let _ = std::fs::remove_file(&self.temporary);
     }
 }
