@@ -20,9 +20,9 @@ use crate::bundled::{self, read_picture};
 use crate::classify::open;
 use crate::device::DeviceArgs;
 use crate::made::{SEED_MASK, counted, fresh_seed, pending};
-use crate::output::{say, spinner};
+use crate::output::say;
 use options::Options;
-use watch::Bar;
+use watch::Watching;
 
 /// What MODEL may be.
 const MODEL_HELP: &str = "A pipeline's folder, hub:owner/name, a .safetensors checkpoint of Stable Diffusion 1.x or 2.x, or captions, which is bundled";
@@ -126,11 +126,9 @@ fn generate(
         let begun = Instant::now();
         let request = Request { seeds: seeds.to_vec(), ..request.clone() };
         let previews = options.preview.zip(codec.as_ref().map(LatentCodec::another));
-        let mut bar = Bar::new(previews, &names_of(options, command, seeds));
-        let working = spinner("the first step compiles");
-        let pictures = recover::generate(&mut pipeline, &request, &mut bar, &working, device);
-        working.finish_and_clear();
-        let rate = bar.finish()?;
+        let mut watching = Watching::new(previews, &names_of(options, command, seeds));
+        let pictures = recover::generate(&mut pipeline, &request, &mut watching, device);
+        let rate = watching.finish()?;
         for (picture, &seed) in pictures?.iter().zip(seeds) {
             let text = parameters::text(&request, seed, model, &options.lora_names(), &pipeline);
             let bytes = png::with_text(picture, &text)?;
@@ -138,12 +136,7 @@ fn generate(
             file.commit(&bytes)?;
             say!("{}: seed {seed}", options.path(command, seed).display());
         }
-        say!(
-            "{} in {:.1} s{}",
-            counted(seeds.len()),
-            begun.elapsed().as_secs_f64(),
-            rate.map_or(String::new(), |rate| format!(", {rate:.2} it/s behind the first step"))
-        );
+        say!("{} in {:.1} s{rate}", counted(seeds.len()), begun.elapsed().as_secs_f64());
     }
     if let Some(memory) = pipeline.memory() {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);

@@ -19,6 +19,7 @@ mod profile;
 mod sample;
 mod targets;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -1,12 +1,11 @@
 //! Devices that are lost on the way.
 
 use anyhow::Result;
-use indicatif::ProgressBar;
 use kiln::models::Error;
 use kiln::models::image::Picture;
 use kiln::models::stable_diffusion::{Request, StableDiffusion};
 
-use super::watch::Bar;
+use super::watch::Watching;
 use crate::classify::open;
 use crate::device::DeviceArgs;
 
@@ -17,11 +16,10 @@ const MAX_LOSSES: usize = 3;
 pub fn generate(
     pipeline: &mut StableDiffusion,
     request: &Request,
-    bar: &mut Bar,
-    spinner: &ProgressBar,
+    watching: &mut Watching,
     device: &DeviceArgs,
 ) -> Result<Vec<Picture>> {
-    let mut pictures = pipeline.generate_blocking(request, &mut bar.under(spinner));
+    let mut pictures = pipeline.generate_blocking(request, watching);
     for _ in 0..MAX_LOSSES {
         let Err(Error::Engine(error)) = &pictures else { break };
         if !error.is_device_lost() {
@@ -30,8 +28,8 @@ pub fn generate(
         eprintln!("note: {error}; a new device goes on behind the last finished step");
         let device = open(device)?;
         pipeline.set_device(device.clone())?;
-        bar.set_device(device)?;
-        pictures = pipeline.resume_blocking(&mut bar.under(spinner));
+        watching.set_device(device)?;
+        pictures = pipeline.resume_blocking(watching);
     }
     Ok(pictures?)
 }
