@@ -146,7 +146,7 @@ pub fn pipeline(model: &str, device: Device, precision: Precision) -> Result<Sta
 }
 
 /// Names the folder in errors of the configuration's content, which alone do not name their file.
-fn named<T>(model: &str, result: Result<T, kiln::models::Error>) -> Result<T> {
+pub fn named<T>(model: &str, result: Result<T, kiln::models::Error>) -> Result<T> {
     result.map_err(|error| match error {
         kiln::models::Error::Config(_) => anyhow!("{}/{error}", model.trim_end_matches('/')),
         other => other.into(),
