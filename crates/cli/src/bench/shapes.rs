@@ -50,6 +50,10 @@ pub fn all() -> Vec<Shape> {
             },
         ));
     }
+    // Next to which the look-up of as many codes is to be judged.
+    shapes.push(shape("matmul", "1024 x 256 by 256 x 16384", &[&[1024, 256], &[256, 16384]], |b, v| {
+        Ok(b.matmul(v[0], v[1])?)
+    }));
     for (side, from, to, kernel) in [(64, 320, 320, 3), (32, 640, 640, 3), (64, 320, 320, 1)] {
         let label = format!("{kernel}x{kernel}, {from} to {to} channels at {side}x{side}");
         shapes.push(shape("conv2d", label, &[&[1, side, side, from]], move |b, v| {
@@ -79,6 +83,9 @@ pub fn all() -> Vec<Shape> {
         Ok(b.layer_norm(v[0], Some(weight), Some(bias), 1e-6)?)
     }));
     shapes.push(shape("softmax", "2364 rows of 197", &[&[12, 197, 197]], |b, v| Ok(b.softmax(v[0], -1)?)));
+    shapes.push(shape("nearest_code", "1024 x 256, 16384 codes", &[&[1024, 256], &[16384, 256]], |b, v| {
+        Ok(b.nearest_code(v[0], v[1])?)
+    }));
     for mode in [InterpolateMode::Nearest, InterpolateMode::Bilinear, InterpolateMode::Bicubic] {
         let label = format!("{mode:?}, 32x32 to 64x64, 320 channels").to_lowercase();
         shapes.push(shape("interpolate", label, &[&[1, 32, 32, 320]], move |b, v| {
