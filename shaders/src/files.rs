@@ -92,6 +92,8 @@ files! {
     MATMUL_FEW_ROWS_WORKGROUP = "matmul/few_rows_workgroup.wgsl";
     /// Register tiles without shared memory or barriers.
     MATMUL_LANES = "matmul/lanes.wgsl";
+    /// What becomes of such tiles: a product's result.
+    MATMUL_LANES_RESULT = "matmul/lanes_result.wgsl";
     /// Rows of a shared by the lanes of a subgroup.
     MATMUL_LANES_ROWS_SHUFFLE = "matmul/lanes_rows_shuffle.wgsl";
     /// Rows of a loaded by every lane.

@@ -1,8 +1,8 @@
-// c = epilogue(a b) without shared memory or barriers: ROWS x 8 sums a lane, in registers. For software rasterisers,
-// where each load is a loop over the lanes and a barrier suspends every one of them.
+// Products without shared memory or barriers: ROWS x 8 sums a lane, in registers. For software rasterisers, where each
+// load is a loop over the lanes and a barrier suspends every one of them.
 //
 // A workgroup of LANES lanes computes ROWS x (8 LANES) of one product. Its lanes share the rows of a (unit `lanes_rows_*`)
-// and have eight columns of b each (unit `b_*`). Loops over registers are written out: a driver that does not unroll them
+// and have eight columns of b each (unit `b_*`). What becomes of the sums is another unit's. Loops over registers are written out: a driver that does not unroll them
 // keeps the sums in memory.
 
 // Eight sums of each of four rows: row r's are 2 r and 2 r + 1.
@@ -36,11 +36,6 @@ fn store_block(block: ptr<function, Block>, row: u32, column: u32, count: u32) {
     if count > 3u { store_row(row + 3u, column, (*block)[6], (*block)[7]); }
 }
 
-fn store_row(row: u32, column: u32, left: vec4<f32>, right: vec4<f32>) {
-    store4(row, column, left);
-    store4(row, column + 4u, right);
-}
-
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) group_id: vec3<u32>,
@@ -68,6 +63,7 @@ fn main(
     for (var k = 0u; k < params.depth; k += 4u) {
         let left = load_b(tile.b, k, first_column);
         let right = load_b(tile.b, k, first_column + 4u);
+        see_columns(left, right);
         fetch_rows(&rows, k);
         add_rows(&block0, &rows, 0u, k, left, right);
         if ROWS > 4u { add_rows(&block1, &rows, 4u, k, left, right); }

@@ -8,9 +8,9 @@ mod product;
 mod tiled;
 mod walk;
 
-use product::Product;
 use rayon::prelude::*;
 
+pub(crate) use product::Product;
 pub(crate) use walk::Walk;
 
 use crate::ops::Binary;

@@ -21,15 +21,22 @@ pub(crate) fn tile_rows(rows: usize) -> u32 {
     [32, 16, 8, 4].into_iter().min_by_key(time).unwrap_or(16)
 }
 
-/// A launch for any extents.
-pub(super) fn launch(product: &Product) -> Launch {
+/// The kernel with these units, which say what becomes of the sums, and the rows and columns of its tiles.
+pub(crate) fn kernel(product: &Product, result: Vec<Unit>) -> (Kernel, (usize, usize)) {
     let (lanes, rows_unit) = lanes(product.tier);
     let rows = tile_rows(product.e.m);
     let mut parts = vec![Unit::constants(&[("LANES", lanes), ("ROWS", rows)])];
     parts.extend(product.load_units());
     parts.extend([shaders::MATMUL_LANES, rows_unit]);
-    parts.extend(product.store_units());
-    product.launch("lanes", &Kernel::new(parts), (rows as usize, lanes as usize * PANEL))
+    parts.extend(result);
+    (Kernel::new(parts), (rows as usize, lanes as usize * PANEL))
+}
+
+/// A launch for any extents.
+pub(super) fn launch(product: &Product) -> Launch {
+    let result = [vec![shaders::MATMUL_LANES_RESULT], product.store_units()].concat();
+    let (kernel, tile) = kernel(product, result);
+    product.launch("lanes", &kernel, tile)
 }
 
 #[cfg(test)]

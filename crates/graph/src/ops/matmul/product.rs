@@ -20,7 +20,7 @@ params! {
 }
 
 /// A product that is to be launched.
-pub(super) struct Product<'a> {
+pub(crate) struct Product<'a> {
     pub op: &'a Matmul,
     pub e: &'a Extents,
     pub io: &'a Io<'a>,
@@ -78,7 +78,7 @@ impl<'a> Product<'a> {
             (_, false) if whole(self.e.n) => shaders::MATMUL_B_ROWS_VEC4,
             (_, false) => shaders::MATMUL_B_ROWS_SCALAR,
         };
-        vec![units::elem(self.io.outputs[0].dtype), shaders::GRID, shaders::MATMUL_PRODUCT, a, b]
+        vec![units::elem(self.io.inputs[0].dtype), shaders::GRID, shaders::MATMUL_PRODUCT, a, b]
     }
 
     /// The units that store the result.
@@ -145,6 +145,14 @@ impl<'a> Product<'a> {
             }
         }
         Launch { name, packs: self.packs(), dispatches, ..Launch::default() }
+    }
+
+    /// The dispatch of a kernel that makes something else of the sums of some rows of one product; it is left to bind.
+    pub fn sums(&self, kernel: &Kernel, tile: (usize, usize), rows: Range<usize>) -> Dispatch {
+        let start = [(rows.start * self.e.k) as u32, 0, 0];
+        let params = self.params(&Slab { rows, columns: 0..self.e.n }, tile, start);
+        let groups = u64::from(params.row_tiles) * u64::from(params.column_tiles);
+        Dispatch::new(kernel.clone(), params, groups).bind("a", Source::Input(0)).bind("b", Source::Input(1))
     }
 
     /// The launch of a kernel that stores partial sums of `depth` terms each, and of the reduction that adds them up.
