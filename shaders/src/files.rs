@@ -336,6 +336,12 @@ files! {
     NEAREST_CODE_LANE = "vision/nearest_code_lane.wgsl";
     /// Nearest codes, four rows a workgroup.
     NEAREST_CODE_WORKGROUP = "vision/nearest_code_workgroup.wgsl";
+    /// How far scores of codes can be off.
+    NEAREST_CODE_SLACK = "vision/nearest_code_slack.wgsl";
+    /// What becomes of register tiles: bounds of the scores of a tile's codes.
+    NEAREST_CODE_BOUNDS = "vision/nearest_code_bounds.wgsl";
+    /// Nearest codes of tiles that may have them.
+    NEAREST_CODE_DECIDE = "vision/nearest_code_decide.wgsl";
     /// Rotary embedding.
     ROPE = "vision/rope.wgsl";
     /// Formats of boxes.

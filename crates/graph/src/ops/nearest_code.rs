@@ -1,5 +1,7 @@
 //! Vector quantisation: the nearest code of each vector.
 
+mod tiles;
+
 use kiln_shaders as shaders;
 use rayon::prelude::*;
 
@@ -14,7 +16,9 @@ use crate::{
 /// For each vector of `x`, of shape `[..., C]`, the index (i32) of the nearest row of `codebook`, of shape `[K, C]`, by
 /// squared distance; of equally near ones the first (van den Oord et al. 2017). The result is `[...]`.
 ///
-/// Distances are sums of squared differences, in f32 on devices: no matrix of all pairs is made.
+/// Distances are sums of squared differences, in f32 on devices: no matrix of all pairs is made. Where that is faster, a
+/// product of vectors and codes first tells which codes may be the nearest, and bounds on its rounding see to it that the
+/// same one is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NearestCode;
 
@@ -99,7 +103,11 @@ impl Op for NearestCode {
         let wide = workgroup_for(codes, tier);
         let workgroup = launch("workgroup", shaders::NEAREST_CODE_WORKGROUP, wide, quads);
         let loads = channels / if channels.is_multiple_of(4) { 4 } else { 1 };
-        Ok(units::alone_or_shared(lane, workgroup, codes * (1 + loads), tier.software))
+        let mut launches = units::alone_or_shared(lane, workgroup, codes * (1 + loads), tier.software);
+        if let Some(tiles) = tiles::launch(io, tier, access) {
+            launches.insert(if tier.software { 0 } else { launches.len() }, tiles);
+        }
+        Ok(launches)
     }
 
     fn flops(&self, io: &Io) -> u64 {
@@ -132,6 +140,21 @@ pub fn cases() -> Vec<Case> {
         case(floats(), &[16, 64], [1025, 64]).constant([1]),
         // More loads than one invocation's loops may make.
         case(floats(), &[3, 32], [16384, 32]),
+        // Many tiles, and rows and channels on and off the fours.
+        case(floats(), &[130, 64], [700, 64]),
+        case(floats(), &[37, 33], [1000, 33]),
+        case(floats(), &[2, 256], [129, 256]),
+        // Lengths are a thousand times what tells the codes apart, so that rounding leaves many in question.
+        case(Fill::uniform(8.0, 8.125), &[33, 64], [700, 64]),
+        case(Fill::uniform(-8.125, -8.0), &[33, 35], [700, 35]),
+        case(Fill::integers(-1, 1), &[65, 32], [600, 32]),
+        // All codes alike, and every third.
+        case(Fill::given(DType::F32, [0.5]), &[5, 32], [300, 32]),
+        case(
+            Fill::given(DType::F32, (0..96).map(|i| f64::from(i % 11)).collect::<Vec<_>>()),
+            &[7, 32],
+            [300, 32],
+        ),
         // Small integers: many ties, and sums that are exact in any order.
         case(Fill::integers(-1, 1), &[65, 16, 3], [29, 3]),
         case(Fill::integers(-1, 1), &[65, 3], [129, 3]),
