@@ -1,22 +1,19 @@
 //! A model of any family, for commands that measure models.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use kiln::engine::Precision;
 use kiln::graph::{Graph, Tensor};
 use kiln::models::autoencoder_kl::{self, Autoencoder};
 use kiln::models::image::Picture;
-use kiln::models::unet::{Config, Shape, UNet};
-use kiln::models::weights::{self, Files, SharedWeights};
-use kiln::models::{Classifier, Detector, Device, ModelProfile, Runner, Taps};
+use kiln::models::unet::{self, UNet};
+use kiln::models::vq_model::{self, VqModel};
+use kiln::models::weights::{self, SharedWeights};
+use kiln::models::{Classifier, Detector, Device, ModelProfile, Runner, Taps, model_config};
 use serde_json::Value as Json;
 
 use crate::bundled;
-
-/// Largest configuration file that is looked into.
-const MAX_CONFIG: u64 = 64 << 20;
 
 /// Tokens of a prompt, as CLIP pads them.
 const TOKENS: usize = 77;
@@ -25,38 +22,45 @@ const TOKENS: usize = 77;
 pub enum Opened {
     Classifier(Box<Classifier>),
     Detector(Box<Detector>),
-    OnLatents(Box<OnLatents>),
+    OnRandom(Box<OnRandom>),
 }
 
-/// A UNet's step, or an autoencoder's decoder, on random latents of the size that it was trained on.
-pub struct OnLatents {
+/// A graph on random inputs of the size that its model was trained on.
+pub struct OnRandom {
     runner: Runner,
     inputs: Vec<(String, Tensor)>,
 }
 
+/// A graph, its weights, and the paths of its nodes that stay f32.
+type Made = (Graph, SharedWeights, BTreeSet<String>);
+
+/// Makes the graph of a configuration, for so many latents or images.
+type Make = fn(&Json, SharedWeights, usize) -> Result<Made>;
+
+/// Classes that are measured on random inputs.
+const CLASSES: [(&str, Make); 3] =
+    [("UNet2DConditionModel", step), ("AutoencoderKL", decoder), (VQ_MODEL, reconstruction)];
+
+const VQ_MODEL: &str = "VQModel";
+
 impl Opened {
-    /// Opens MODEL as what its `config.json` says it is. `batch` is how many latents a UNet or a decoder takes.
+    /// Opens MODEL as what its configuration says it is. `batch` is how many latents or images a UNet or an autoencoder takes.
     pub fn open(model: &str, device: Device, precision: Precision, batch: Option<usize>) -> Result<Self> {
         let files = bundled::files(model)?;
         // What cannot be read is refused when the model is opened.
-        let config = files.read("config.json", MAX_CONFIG).ok().flatten();
-        let json = config.and_then(|bytes| serde_json::from_slice::<Json>(&bytes).ok()).unwrap_or_default();
-        let says = |key: &str, value: &str| json.get(key).and_then(Json::as_str) == Some(value);
-        let many = batch.unwrap_or(1);
-        let on_latents = if says("_class_name", "UNet2DConditionModel") {
-            Some(OnLatents::step(&files, &json, &device, precision, many)?)
-        } else if says("_class_name", "AutoencoderKL") {
-            Some(OnLatents::decoder(&files, &json, &device, precision, many)?)
-        } else {
-            None
+        let json = model_config(&files).map(|(_, json)| json).unwrap_or_default();
+        let class = match json.get("_class_name").and_then(Json::as_str) {
+            None if vq_model::Config::is_original(&json) => Some(VQ_MODEL),
+            class => class,
         };
-        if let Some(opened) = on_latents {
-            return Ok(Self::OnLatents(Box::new(opened)));
+        if let Some((_, make)) = CLASSES.into_iter().find(|(name, _)| class == Some(name)) {
+            let made = make(&json, weights::open(&files)?, batch.unwrap_or(1))?;
+            return Ok(Self::OnRandom(Box::new(OnRandom::open(made, &device, precision)?)));
         }
         if batch.is_some() {
             bail!("{model} is no UNet and no autoencoder, and only those are measured in batches");
         }
-        Ok(if says("model_type", "detr") {
+        Ok(if json.get("model_type").and_then(Json::as_str) == Some("detr") {
             Self::Detector(Box::new(bundled::detector(model, device, precision)?))
         } else {
             Self::Classifier(Box::new(bundled::classifier(model, device, precision)?))
@@ -71,7 +75,7 @@ impl Opened {
                 drop(classifier.classify_blocking(&[picture])?);
             }
             Self::Detector(detector) => drop(detector.detect_blocking(&[grey(DETECTED)?])?),
-            Self::OnLatents(opened) => {
+            Self::OnRandom(opened) => {
                 let inputs = named(&opened.inputs);
                 drop(pollster::block_on(opened.runner.run(&inputs))?);
             }
@@ -88,8 +92,10 @@ impl Opened {
                 classifier.profile_blocking(&picture)?
             }
             Self::Detector(detector) => detector.profile_blocking(&or_grey(DETECTED)?)?,
-            Self::OnLatents(_) if picture.is_some() => bail!("the model looks at latents, not at pictures"),
-            Self::OnLatents(opened) => pollster::block_on(opened.runner.profile(&named(&opened.inputs)))?,
+            Self::OnRandom(_) if picture.is_some() => {
+                bail!("the model is measured on random input, not on pictures")
+            }
+            Self::OnRandom(opened) => pollster::block_on(opened.runner.profile(&named(&opened.inputs)))?,
         })
     }
 
@@ -98,52 +104,42 @@ impl Opened {
         match self {
             Self::Classifier(classifier) => classifier.kept_f32(),
             Self::Detector(detector) => detector.kept_f32(),
-            Self::OnLatents(opened) => opened.runner.kept_f32().clone(),
+            Self::OnRandom(opened) => opened.runner.kept_f32().clone(),
         }
     }
 }
 
-impl OnLatents {
-    fn step(
-        files: &Arc<dyn Files>,
-        json: &Json,
-        device: &Device,
-        precision: Precision,
-        batch: usize,
-    ) -> Result<Self> {
-        let weights = weights::open(files)?;
-        let unet = UNet::new(Config::from_json(json)?, weights.as_ref())?;
-        let graph = unet.step_graph(Shape { batch, size: unet.config().sample_size, tokens: TOKENS })?;
-        let keep_f32 = unet.keep_f32(&graph);
-        Self::open(&graph, weights, device, precision, keep_f32)
-    }
-
-    fn decoder(
-        files: &Arc<dyn Files>,
-        json: &Json,
-        device: &Device,
-        precision: Precision,
-        batch: usize,
-    ) -> Result<Self> {
-        let weights = weights::open(files)?;
-        let model = Autoencoder::new(autoencoder_kl::Config::from_json(json)?, weights.as_ref())?;
-        let side = (model.config().sample_size / model.spatial_factor()).max(1);
-        let graph = model.decode_graph(batch, [side; 2], &Taps::none())?;
-        Self::open(&graph, weights, device, precision, BTreeSet::new())
-    }
-
-    fn open(
-        graph: &Graph,
-        weights: SharedWeights,
-        device: &Device,
-        precision: Precision,
-        keep_f32: BTreeSet<String>,
-    ) -> Result<Self> {
-        let inputs = crate::bench::inputs(graph)?;
+impl OnRandom {
+    fn open((graph, weights, keep_f32): Made, device: &Device, precision: Precision) -> Result<Self> {
+        let inputs = crate::bench::inputs(&graph)?;
         let mut quiet = |_, _| {};
-        let runner = Runner::new(device, graph, weights, precision, keep_f32, &mut quiet);
+        let runner = Runner::new(device, &graph, weights, precision, keep_f32, &mut quiet);
         Ok(Self { runner: pollster::block_on(runner)?, inputs })
     }
+}
+
+/// A UNet's step.
+fn step(json: &Json, weights: SharedWeights, batch: usize) -> Result<Made> {
+    let unet = UNet::new(unet::Config::from_json(json)?, weights.as_ref())?;
+    let graph = unet.step_graph(unet::Shape { batch, size: unet.config().sample_size, tokens: TOKENS })?;
+    let keep_f32 = unet.keep_f32(&graph);
+    Ok((graph, weights, keep_f32))
+}
+
+/// An autoencoder's decoder.
+fn decoder(json: &Json, weights: SharedWeights, batch: usize) -> Result<Made> {
+    let model = Autoencoder::new(autoencoder_kl::Config::from_json(json)?, weights.as_ref())?;
+    let side = (model.config().sample_size / model.spatial_factor()).max(1);
+    Ok((model.decode_graph(batch, [side; 2], &Taps::none())?, weights, BTreeSet::new()))
+}
+
+/// Images encoded, as codes, and decoded.
+fn reconstruction(json: &Json, weights: SharedWeights, batch: usize) -> Result<Made> {
+    let weights = vq_model::diffusers_names(weights);
+    let model = VqModel::new(vq_model::Config::from_json(json)?, weights.as_ref())?;
+    let graph = model.graph(batch, [model.config().sample_size; 2], &Taps::none())?;
+    let keep_f32 = model.keep_f32(&graph);
+    Ok((graph, weights, keep_f32))
 }
 
 /// Height and width of the picture that a detector is measured on.

@@ -19,10 +19,10 @@ use crate::output::{say, spinner};
 pub struct Args {
     #[arg(help = MODEL_HELP)]
     model: String,
-    /// A picture; a grey one of the model's size unless it is given. A UNet's step and an autoencoder's decoder take random
-    /// latents instead.
+    /// A picture; a grey one of the model's size unless it is given. A UNet's step, an autoencoder's decoder and an
+    /// autoencoder with a codebook take random input instead.
     picture: Option<PathBuf>,
-    /// How many latents a UNet or a decoder takes.
+    /// How many latents or images a UNet or an autoencoder takes.
     #[arg(long, value_name = "N", conflicts_with = "picture")]
     batch: Option<usize>,
     /// Storage type of weights and activations.

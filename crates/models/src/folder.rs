@@ -10,7 +10,8 @@ use serde_json::Value as Json;
 use crate::weights::{self, Files, Part, SharedWeights};
 use crate::{Device, Error};
 
-pub(crate) use model_config::{model_config, naming};
+pub use model_config::model_config;
+pub(crate) use model_config::naming;
 
 /// Largest configuration file.
 const MAX_JSON: u64 = 64 << 20;

@@ -50,6 +50,7 @@ pub use classify::{Classification, Classifier};
 pub use code_codec::CodeCodec;
 pub use detect::{Detection, Detector, Segment, SegmentOptions, Segmentation};
 pub use error::Error;
+pub use folder::model_config;
 pub use latent_codec::{LatentCodec, Tiling};
 pub use latents::LatentDist;
 pub use lora::LoraError;

@@ -14,8 +14,9 @@ const MAX_YAML: u64 = 1 << 20;
 /// What the paper's code calls its configurations; behind a date it puts the same names.
 const NAMES: [&str; 2] = ["config", "project"];
 
-/// A model's configuration, and the name of its file.
-pub(crate) fn model_config(files: &Arc<dyn Files>) -> Result<(String, Json), Error> {
+/// A model's configuration, and the name of its file: `config.json` or, where there is none, a YAML file as VQGAN's code has
+/// it. [`Error::Input`] where there is neither, or it cannot be read.
+pub fn model_config(files: &Arc<dyn Files>) -> Result<(String, Json), Error> {
     const JSON: &str = "config.json";
     if let Some(json) = read_json(files, JSON)? {
         return Ok((JSON.into(), json));

@@ -39,7 +39,7 @@ impl Config {
     }
 
     /// Whether a configuration is one of the paper's code, of an autoencoder by itself.
-    pub(crate) fn is_original(json: &Json) -> bool {
+    pub fn is_original(json: &Json) -> bool {
         Original::find(json).is_ok_and(|found| found.is_some_and(|original| !original.of_two_stages))
     }
 }
