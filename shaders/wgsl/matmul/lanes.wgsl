@@ -3,7 +3,7 @@
 //
 // A workgroup of LANES lanes computes ROWS x (8 LANES) of one product. Its lanes share the rows of a (unit `lanes_rows_*`)
 // and have eight columns of b each (unit `b_*`). What becomes of the sums is another unit's. Loops over registers are written out: a driver that does not unroll them
-// keeps the sums in memory.
+// keeps the sums in memory. ROWS is 1 or a multiple of 4.
 
 // Eight sums of each of four rows: row r's are 2 r and 2 r + 1.
 alias Block = array<vec4<f32>, 8>;
@@ -17,6 +17,9 @@ fn add_rows(block: ptr<function, Block>, rows: ptr<function, Rows>, first: u32, 
     let a0 = row_quad(rows, first, k);
     (*block)[0] = add4((*block)[0], a0, left);
     (*block)[1] = add4((*block)[1], a0, right);
+    if ROWS == 1u {
+        return;
+    }
     let a1 = row_quad(rows, first + 1u, k);
     (*block)[2] = add4((*block)[2], a1, left);
     (*block)[3] = add4((*block)[3], a1, right);

@@ -37,9 +37,14 @@ fn shape(
 /// Every shape, ops in the registry's order.
 pub fn all() -> Vec<Shape> {
     let mut shapes = Vec::new();
-    for [rows, outputs, depth] in
-        [[1024, 1024, 1024], [197, 3072, 768], [197, 768, 768], [197, 768, 3072], [1, 768, 768]]
-    {
+    for [rows, outputs, depth] in [
+        [1024, 1024, 1024],
+        [197, 3072, 768],
+        [197, 768, 768],
+        [197, 768, 3072],
+        [1, 768, 768],
+        [1, 4096, 1024],
+    ] {
         shapes.push(shape(
             "matmul",
             format!("{rows} x {depth} to {outputs}"),

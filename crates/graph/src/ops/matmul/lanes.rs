@@ -24,7 +24,7 @@ pub(crate) fn tile_rows(rows: usize) -> u32 {
 /// The kernel with these units, which say what becomes of the sums, and the rows and columns of its tiles.
 pub(crate) fn kernel(product: &Product, result: Vec<Unit>) -> (Kernel, (usize, usize)) {
     let (lanes, rows_unit) = lanes(product.tier);
-    let rows = tile_rows(product.e.m);
+    let rows = if product.e.m == 1 { 1 } else { tile_rows(product.e.m) };
     let mut parts = vec![Unit::constants(&[("LANES", lanes), ("ROWS", rows)])];
     parts.extend(product.load_units());
     parts.extend([shaders::MATMUL_LANES, rows_unit]);
