@@ -353,9 +353,10 @@ fn the_demo_runs_without_a_gpu_and_says_so() {
     assert_eq!(output.status.code(), Some(0), "{lines}");
     assert!(lines.contains("CPU reference") && lines.contains("10 of 10 right"), "{lines}");
     assert!(lines.contains("digits found where they are"), "{lines}");
+    assert!(lines.contains("of 10 show the digit and the colour"), "{lines}");
     let gallery = image::open(out.join("gallery.png")).unwrap();
     assert!(gallery.width() > 800);
-    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 24);
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 40);
 }
 
 #[test]
