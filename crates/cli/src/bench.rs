@@ -191,8 +191,14 @@ impl Measured {
 
 /// Random inputs of a graph.
 pub fn inputs(graph: &Graph) -> Result<Vec<(String, Tensor)>> {
+    let capacity = graph.states().filter_map(|(_, value)| graph.desc(value).shape.get(1)).max();
     let fill = |(name, value): (&str, kiln::graph::Value)| {
         let desc = graph.desc(value);
+        // A place in a cache is the last, which is the dearest.
+        if desc.dtype == DType::U32 && desc.shape.is_empty() {
+            let last = capacity.map_or(0, |&capacity| capacity.saturating_sub(1) as u32);
+            return Ok((name.to_string(), Tensor::u32([], vec![last])?));
+        }
         let sequence = SplitMix64::named(name);
         let values: Vec<f32> = (0..desc.len()).map(|i| sequence.unit(i as u64) * 2.0 - 1.0).collect();
         Ok((name.to_string(), Tensor::f32(desc.shape.clone(), values)?.cast(desc.dtype)))

@@ -6,11 +6,12 @@ use anyhow::{Result, bail};
 use kiln::engine::Precision;
 use kiln::graph::{Graph, Tensor};
 use kiln::models::autoencoder_kl::{self, Autoencoder};
+use kiln::models::gpt::{self, Gpt};
 use kiln::models::image::Picture;
 use kiln::models::unet::{self, UNet};
 use kiln::models::vq_model::{self, VqModel};
 use kiln::models::weights::{self, SharedWeights};
-use kiln::models::{Classifier, Detector, Device, ModelProfile, Runner, Taps, model_config};
+use kiln::models::{Classifier, Detector, Device, ModelProfile, Runner, Taps, Vqgan, model_config};
 use serde_json::Value as Json;
 
 use crate::bundled;
@@ -38,19 +39,28 @@ type Made = (Graph, SharedWeights, BTreeSet<String>);
 type Make = fn(&Json, SharedWeights, usize) -> Result<Made>;
 
 /// Classes that are measured on random inputs.
-const CLASSES: [(&str, Make); 3] =
-    [("UNet2DConditionModel", step), ("AutoencoderKL", decoder), (VQ_MODEL, reconstruction)];
+const CLASSES: [(&str, Make); 4] = [
+    ("UNet2DConditionModel", step),
+    ("AutoencoderKL", decoder),
+    (VQ_MODEL, reconstruction),
+    (TRANSFORMER, token),
+];
 
 const VQ_MODEL: &str = "VQModel";
+const TRANSFORMER: &str = "GPT2LMHeadModel";
 
 impl Opened {
-    /// Opens MODEL as what its configuration says it is. `batch` is how many latents or images a UNet or an autoencoder takes.
+    /// Opens MODEL as what its configuration says it is. `batch` is how many latents, images or texts a UNet, an autoencoder or
+    /// a GPT takes.
     pub fn open(model: &str, device: Device, precision: Precision, batch: Option<usize>) -> Result<Self> {
         let files = bundled::files(model)?;
         // What cannot be read is refused when the model is opened.
         let json = model_config(&files).map(|(_, json)| json).unwrap_or_default();
         let class = match json.get("_class_name").and_then(Json::as_str) {
             None if vq_model::Config::is_original(&json) => Some(VQ_MODEL),
+            None if Vqgan::is_config(&json) || json.get("model_type").is_some_and(|kind| kind == "gpt2") => {
+                Some(TRANSFORMER)
+            }
             class => class,
         };
         if let Some((_, make)) = CLASSES.into_iter().find(|(name, _)| class == Some(name)) {
@@ -58,7 +68,7 @@ impl Opened {
             return Ok(Self::OnRandom(Box::new(OnRandom::open(made, &device, precision)?)));
         }
         if batch.is_some() {
-            bail!("{model} is no UNet and no autoencoder, and only those are measured in batches");
+            bail!("{model} is no UNet, no autoencoder and no GPT, and only those are measured in batches");
         }
         Ok(if json.get("model_type").and_then(Json::as_str) == Some("detr") {
             Self::Detector(Box::new(bundled::detector(model, device, precision)?))
@@ -140,6 +150,13 @@ fn reconstruction(json: &Json, weights: SharedWeights, batch: usize) -> Result<M
     let graph = model.graph(batch, [model.config().sample_size; 2], &Taps::none())?;
     let keep_f32 = model.keep_f32(&graph);
     Ok((graph, weights, keep_f32))
+}
+
+/// A further token of the longest texts, those before it in the cache.
+fn token(json: &Json, weights: SharedWeights, batch: usize) -> Result<Made> {
+    let gpt = Gpt::new(gpt::Config::from_json(json)?, weights.as_ref())?;
+    let graph = gpt.step_graph(batch, gpt.config().n_positions, None)?;
+    Ok((graph, weights, BTreeSet::new()))
 }
 
 /// Height and width of the picture that a detector is measured on.

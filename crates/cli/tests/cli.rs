@@ -223,7 +223,7 @@ fn a_unet_is_profiled_on_latents() {
     }
     refused(&["profile", unet, "--batch", "0", "--adapter", "noop"], &["nothing to denoise"]);
     let picture = sample("digit-1621-one.png");
-    refused(&["profile", unet, &picture, "--adapter", "noop"], &["latents, not at pictures"]);
+    refused(&["profile", unet, &picture, "--adapter", "noop"], &["random input, not on pictures"]);
     refused(&["profile", "digits", "--batch", "2", "--adapter", "noop"], &["digits is no UNet"]);
 }
 
@@ -233,6 +233,17 @@ fn an_autoencoder_is_profiled_on_latents() {
     let shown = stdout(&run(&["profile", model, "--batch", "2", "--adapter", "noop"]));
     for part in ["[2, 64, 64, 8]", "group_norm", "are alive at once"] {
         assert!(shown.contains(part), "{part:?} is missing: {shown}");
+    }
+}
+
+#[test]
+fn a_transformer_is_profiled_on_its_next_token() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/gpt/mingpt");
+    for (model, part) in [(model, "[2, 1, 32]"), ("glyphs", "[2, 1, 160]")] {
+        let shown = stdout(&run(&["profile", model, "--batch", "2", "--adapter", "noop"]));
+        for part in [part, "cache_append", "are alive at once"] {
+            assert!(shown.contains(part), "{part:?} is missing: {shown}");
+        }
     }
 }
 

@@ -189,7 +189,9 @@ fn configurations_are_read() {
     assert_eq!((config.n_embd, config.n_inner, config.n_positions), (32, 128, 1024));
     let original =
         json!({"vocab_size": 1024, "block_size": 512, "n_layer": 24, "n_head": 16, "n_embd": 1024});
-    assert_eq!(read(original).unwrap(), Config::vqgan());
+    assert_eq!(read(original.clone()).unwrap(), Config::vqgan());
+    let stages = json!({"model": {"params": {"transformer_config": {"target": "GPT", "params": original}}}});
+    assert_eq!(read(stages).unwrap(), Config::vqgan());
     for wrong in [
         json!({"model_type": "bert"}),
         json!({"n_embd": "wide"}),

@@ -65,7 +65,7 @@ impl Config {
             return wrong("downsample_cond_size shrinks its maps, which Kiln does not".into());
         }
         Ok(Self {
-            transformer: gpt::Config::from_json(transformer.get("params").unwrap_or(transformer))?,
+            transformer: gpt::Config::from_json(transformer)?,
             first_stage: part("first_stage_config")?.clone(),
             condition: source(json, part("cond_stage_config")?, reader)?,
         })

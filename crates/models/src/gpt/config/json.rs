@@ -8,10 +8,13 @@ use crate::Error;
 use crate::config::Config as Reader;
 
 impl Config {
-    /// Reads transformers' `GPT2Config`, or minGPT's sizes (`block_size`, `n_layer` ...). What is left out is at its writer's
-    /// default.
+    /// Reads transformers' `GPT2Config`, or minGPT's sizes (`block_size`, `n_layer` ...), alone or within the configuration of a
+    /// model of two stages. What is left out is at its writer's default.
     pub fn from_json(json: &Json) -> Result<Self, Error> {
-        let reader = Reader(json);
+        let stages = json.get("model").unwrap_or(json);
+        let stages = stages.get("params").unwrap_or(stages);
+        let json = stages.get("transformer_config").unwrap_or(json);
+        let reader = Reader(json.get("params").unwrap_or(json));
         if reader.size("block_size")?.is_some() { mingpt(reader) } else { gpt2(reader) }
     }
 }
