@@ -65,6 +65,7 @@ fn reconstructions(gpu: &Gpu, precision: Precision, count: usize) -> Result<(), 
         quality += psnr(picture, &codec.decode_blocking(&map)?)? / count as f64;
     }
     println!("{quality:.2} dB, {differ} of {} codes differ from PyTorch's", count * CODES);
+    // In f32 three near ties are among all of them, and any few pictures may have two.
     let most = if precision == Precision::F16 { count * CODES / 50 } else { 2 + count * CODES / 1000 };
     if quality < QUALITY || differ > most {
         return Err(format!("{quality:.2} dB, {differ} codes differ").into());
